@@ -1,0 +1,46 @@
+# make demo | test | figures | lint | bench | clean
+# Each sets up .venv on its first run, and again only after pyproject.toml or constraints.txt changes.
+
+.DEFAULT_GOAL := demo
+.DELETE_ON_ERROR:
+.PHONY: demo test figures lint bench clean
+
+# The first of these that runs and is new enough. Another: make PYTHON=/path/to/python test
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+
+BIN := .venv/bin
+STAMP := .venv/installed
+
+demo: $(STAMP)
+	$(BIN)/zoo train vae --data digits --out runs/demo
+	$(BIN)/zoo evaluate runs/demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+figures: $(STAMP)
+	$(BIN)/python -m pytest -m figures
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(STAMP)
+	$(BIN)/python -m pytest tests/benchmarks -m "" --benchmark-enable
+
+clean:
+	rm -rf .venv build dist runs .benchmarks .hypothesis .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp goes first and comes back last, so an install that was cut short is done again.
+$(STAMP): pyproject.toml constraints.txt
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed, found: $(or $(PYTHON),none). Name one: make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+	@rm -f $@
+	@echo "Installing into .venv, once; this takes a few minutes."
+	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.prefix == sys.base_prefix)' 2>/dev/null || \
+		$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@

@@ -1,0 +1,64 @@
+"""Files that are there whole or not at all, and are read without running code."""
+
+import io
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes | Callable[[], bytes]) -> None:
+    """Writes a file so that a reader, or a crash at any moment, finds the old content or the new one, never a part.
+
+    Args:
+        path: Where to; its folder must exist.
+        data: The content.
+
+    Raises:
+        OSError: If the disk is full or the folder cannot be written; the old file is still there.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data() if callable(data) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
+    """Writes tensors, numbers, strings and containers of them, atomically.
+
+    Raises:
+        OSError: As `write_atomically`.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads what `save_checkpoint` wrote; nothing in the file can run code.
+
+    Raises:
+        ValueError: If the file is damaged, or holds anything but tensors, numbers, strings and containers.
+        OSError: If it cannot be read.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch raises a different kind for every way in which a file can be bad
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path} is no checkpoint that can be read safely: {reason}") from None
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} is no checkpoint: expected a dict, got {type(state).__name__}")
+    return state

@@ -1,0 +1,153 @@
+"""The log-likelihood of held-out items, by whatever route the model's density allows."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference.importance import log_weights
+from inference.objectives import check_items
+from inference.program import Program
+from inference.progress import progress as show_progress
+
+EXACT, LOWER_BOUND, ESTIMATE = "exact", "lower bound", "estimate"
+
+
+@dataclass(frozen=True)
+class LikelihoodEstimate:
+    """Log-likelihood of a set of items, in nats.
+
+    Attributes:
+        mean: Mean of ``per_item``.
+        standard_error: Of the mean as a figure for further items of the same kind: standard deviation of
+            ``per_item`` over √n; NaN for a single item.
+        per_item: Shape ``(num_items,)``, float64.
+        kind: ``"exact"``, ``"lower bound"`` (in expectation over the particles), or ``"estimate"``.
+        monte_carlo_error: The part of the error that more particles would remove, by the delta method; 0 where
+            the kind is exact.
+        particles: How many were drawn for each item, 0 where the kind is exact.
+        num_dims: Entries of an item, for `bits_per_dim`.
+    """
+
+    mean: float
+    standard_error: float
+    per_item: Tensor
+    kind: str
+    monte_carlo_error: float
+    particles: int
+    num_dims: int
+
+    @property
+    def nats_per_item(self) -> float:
+        """Negative log-likelihood of an item, in nats."""
+        return -self.mean
+
+    @property
+    def bits_per_dim(self) -> float:
+        """Negative log-likelihood of an entry, in bits: -mean / (num_dims · ln 2)."""
+        return -self.mean / (self.num_dims * math.log(2))
+
+    def __str__(self) -> str:
+        how = f"{self.kind}, {self.particles:,} particles" if self.particles else self.kind
+        return (
+            f"log p(x) = {self.mean:.2f} ± {self.standard_error:.2f} nats per item, "
+            f"{self.bits_per_dim:.3f} bits per dimension ({how}, {len(self.per_item):,} items)"
+        )
+
+
+@torch.no_grad()
+def log_likelihood(
+    model: Any,
+    x: Any,
+    *,
+    guide: Callable[..., Any] | None = None,
+    particles: int = 1000,
+    chunk: int = 4000,
+    seed: int = 0,
+    progress: bool = True,
+) -> LikelihoodEstimate:
+    """Log-likelihood of items in nats: exact where the model's density is, else by importance sampling.
+
+    With latent sites, log p(x) is bounded by log 1/K Σ_k p(x, z_k) / q(z_k | x), z_k ~ q(z | x): a lower bound in
+    expectation, which rises to log p(x) with K. The weights are summed as a stream in float64, so that memory does
+    not grow with ``particles``.
+
+    Args:
+        model: An object with ``.model`` and ``.guide`` (every model of the zoo), or a Pyro program.
+        x: A split of `zoo.load`, or a tensor ``(num, *event_shape)``.
+        guide: The guide, where ``model`` is a program.
+        particles: K, at least 1; not used where the density is exact.
+        chunk: How many pairs of item and particle are worked on at a time.
+        seed: Seed of the particles; torch's generators are left as they were.
+        progress: Whether to show a bar.
+
+    Raises:
+        ValueError: If ``particles`` or ``chunk`` is below 1, the items do not suit the model, or the model has no
+            density.
+
+    References:
+        | Importance Weighted Autoencoders (Burda, Grosse & Salakhutdinov, 2016), section 5 for the evaluation
+
+    Example:
+        >>> import zoo
+        >>> vae = zoo.VAE((8, 8))
+        >>> estimate = log_likelihood(vae, vae.sample(20), particles=10, progress=False)
+        >>> estimate.kind, tuple(estimate.per_item.shape)
+        ('lower bound', (20,))
+    """
+    if particles < 1 or chunk < 1:
+        raise ValueError(f"particles and chunk must be at least 1, got {particles} and {chunk}")
+    items = getattr(x, "x", x)
+    check_items(model, items)
+    density = getattr(model, "density", None)
+    if density not in (None, "exact", "bound"):
+        raise ValueError(f"{type(model).__name__} has no likelihood to estimate: its density is {density!r}")
+    device = next((param.device for param in getattr(model, "parameters", list)()), items.device)
+
+    program = Program(model, guide)
+    if density == "exact":
+        kind = EXACT
+    else:
+        kind = LOWER_BOUND if program.prepare(items[:2].to(device)).latent else EXACT
+    total = particles if kind == LOWER_BOUND else 1
+    parts: list[Tensor] = []
+    variance = 0.0
+    cuda = range(torch.cuda.device_count()) if device.type == "cuda" else ()
+    batches = items.split(min(100, chunk))
+    with torch.random.fork_rng(devices=cuda), show_progress("evaluating", len(batches), enabled=progress) as bar:
+        torch.manual_seed(seed)
+        for batch in batches:
+            batch = batch.to(device)
+            if density == "exact":
+                parts.append(model.log_prob(batch).double().cpu())
+            else:
+                log_mean, relative_variance = _streamed(program, batch, total, max(1, chunk // len(batch)))
+                parts.append(log_mean.cpu())
+                variance += relative_variance.sum().item()
+            bar.advance()
+    per_item = torch.cat(parts)
+    num = len(per_item)
+    return LikelihoodEstimate(
+        mean=per_item.mean().item(),
+        standard_error=per_item.std().item() / math.sqrt(num) if num > 1 else math.nan,
+        per_item=per_item,
+        kind=kind,
+        monte_carlo_error=math.sqrt(variance) / num if kind == LOWER_BOUND else 0.0,
+        particles=particles if kind == LOWER_BOUND else 0,
+        num_dims=items[0].numel(),
+    )
+
+
+def _streamed(program: Program, batch: Tensor, particles: int, at_a_time: int) -> tuple[Tensor, Tensor]:
+    """Log of the mean weight of each item, and the relative variance of that mean."""
+    log_sum = torch.full((len(batch),), -math.inf, dtype=torch.float64, device=batch.device)
+    log_sum_squares = log_sum.clone()
+    for done in range(0, particles, at_a_time):
+        weights = log_weights(program, batch, num_particles=min(at_a_time, particles - done)).double()
+        log_sum = torch.logaddexp(log_sum, weights.logsumexp(0))
+        log_sum_squares = torch.logaddexp(log_sum_squares, (2 * weights).logsumexp(0))
+    relative_variance = (log_sum_squares - 2 * log_sum).exp() - 1 / particles
+    return log_sum - math.log(particles), relative_variance.clamp(min=0)

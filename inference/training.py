@@ -1,0 +1,403 @@
+"""The one training loop, on Lightning Fabric: every objective of every model goes through `fit`."""
+
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from inference.checkpoint import load_checkpoint, save_checkpoint
+from inference.graph import compile_step
+from inference.program import Batch, arguments
+from inference.progress import progress as show_progress
+
+SCHEDULES = ("constant", "cosine")
+"""How the learning rate runs: as it is, or along half a cosine from ``lr`` down to a hundredth of it."""
+
+
+@dataclass
+class FitResult:
+    """What `fit` returns.
+
+    Attributes:
+        history: One row for each epoch: ``epoch`` (from 1), ``train`` and ``valid`` loss in nats per item
+            (``valid`` only where there was validation), ``lr`` at the end of the epoch.
+        best_epoch: The epoch whose weights the objective holds now: lowest ``valid``, else the last; 0 is none.
+        seconds: Time spent training, earlier runs of a resumed training included.
+        stopped_early: Whether ``patience`` ended it.
+        interrupted: Whether Ctrl-C ended it.
+        rank: Which of the processes this is, 0 where there is one.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    seconds: float = 0.0
+    stopped_early: bool = False
+    interrupted: bool = False
+    rank: int = 0
+
+
+def fit(
+    objective: nn.Module,
+    train: Any,
+    *,
+    valid: Any = None,
+    epochs: int,
+    batch_size: int = 100,
+    lr: float = 1e-3,
+    schedule: str = "constant",
+    optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+    clip_norm: float | None = None,
+    patience: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 30.0,
+    compile: bool = False,
+    devices: int = 1,
+    num_nodes: int = 1,
+    accelerator: str = "auto",
+    strategy: Any = "auto",
+    precision: Any = "32-true",
+    logger: Any = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> FitResult:
+    """Trains an objective in place, and leaves it with the best weights.
+
+    Every epoch draws its order and its noise from ``seed`` and its own number, so that a training that was
+    interrupted and resumed ends in the same bits as one that was not. torch's generators and Pyro's parameter
+    store are left as they were.
+
+    Args:
+        objective: A module whose ``forward(batch)`` is the loss in nats per item (mean over the batch).
+        train: A split of `zoo.load`, a tensor ``(num, *event_shape)``, or a tuple of tensors that go together.
+        valid: The same, for early stopping and the choice of the best weights.
+        epochs: How many times through ``train``, at least 1.
+        batch_size: Items for each step, over all devices together.
+        lr: Learning rate.
+        schedule: ``"constant"`` or ``"cosine"``.
+        optimizer: ``optimizer(parameters, lr=lr)``; None is Adam, fused where the device has it.
+        clip_norm: Largest norm of the gradient; None does not clip.
+        patience: Stop after so many epochs without a lower ``valid``; None runs through.
+        checkpoint: A file to save to and to resume from where it exists already.
+        checkpoint_seconds: Least time between two savings; the last epoch is always saved.
+        compile: Trace the step into one graph and compile it: worth it from some minutes of training on.
+        devices: Processes on this machine; more than 1 trains data-parallel, with identical weights on all.
+        num_nodes: Machines.
+        accelerator: Fabric's: ``"auto"``, ``"cpu"``, ``"cuda"``, …
+        strategy: Fabric's, ``"ddp"`` where there are several devices.
+        precision: Fabric's, for instance ``"bf16-mixed"``; ``"32-true"`` leaves the parameters' type alone.
+        logger: A Fabric logger, or several, for the history.
+        seed: Seed of order and noise.
+        progress: Whether to show a bar.
+
+    Returns:
+        The history and how the training ended. After Ctrl-C too.
+
+    Raises:
+        ValueError: If an argument is out of its range, the data do not suit the model, or the checkpoint belongs
+            to other settings.
+        FloatingPointError: If the loss is no longer finite; the objective then holds the best weights before.
+        OSError: If the checkpoint cannot be written; the one before it is still there.
+
+    Example:
+        >>> import zoo, inference
+        >>> data = zoo.load("digits")
+        >>> vae = zoo.VAE(data.event_shape, latent_dim=2)
+        >>> result = inference.fit(inference.ELBO(vae), data.train, valid=data.valid, epochs=2, progress=False)
+        >>> len(result.history)
+        2
+    """
+    items, valid_items = _Items(objective, train), None if valid is None else _Items(objective, valid)
+    _check_range(epochs=epochs, batch_size=batch_size, devices=devices, num_nodes=num_nodes)
+    if lr <= 0 or not math.isfinite(lr):
+        raise ValueError(f"lr must be above 0, got {lr}")
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
+    if patience is not None and (patience < 1 or valid is None):
+        raise ValueError(f"patience expects at least 1 and a valid set, got {patience} and {type(valid).__name__}")
+
+    several = devices * num_nodes > 1 or "LOCAL_RANK" in os.environ
+    if compile and several:
+        raise ValueError("compile=True runs on one device; leave it out, or train on devices=1")
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy="ddp" if several and strategy == "auto" else strategy,
+        precision=precision,
+        loggers=logger,
+    )
+    fabric.launch()
+    if batch_size < fabric.world_size:
+        raise ValueError(f"batch_size must be at least 1 for each of {fabric.world_size} devices, got {batch_size}")
+
+    settings = {
+        "items": len(items),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "schedule": schedule,
+        "optimizer": getattr(optimizer, "__qualname__", "Adam"),
+        "clip_norm": clip_norm,
+        "patience": patience,
+        "precision": str(precision),
+        "devices": fabric.world_size,
+        "compile": compile,
+        "seed": seed,
+        "shapes": {name: list(value.shape) for name, value in objective.state_dict().items()},
+    }
+    run = _Run(
+        fabric, objective, items, valid_items, settings, checkpoint, checkpoint_seconds, optimizer, progress
+    )
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if fabric.device.type == "cuda" else ()):
+        return run()
+
+
+def _check_range(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+class _Items:
+    """Training or validation data, whatever they came as."""
+
+    def __init__(self, objective: nn.Module, data: Any) -> None:
+        self.split = data if hasattr(data, "batch") else None
+        if self.split is not None:
+            labels = data.y if getattr(objective, "takes_labels", False) else None
+            self.tensors = (data.x,) if labels is None else (data.x, labels)
+        else:
+            self.tensors = arguments(data)
+        sizes = {len(values) if isinstance(values, Tensor) else None for values in self.tensors}
+        if None in sizes or len(sizes) != 1 or 0 in sizes:
+            came = ", ".join(
+                str(tuple(v.shape)) if isinstance(v, Tensor) else type(v).__name__ for v in self.tensors
+            )
+            raise ValueError(f"expected a tensor of items, or tensors of as many items each, got {came}")
+        if hasattr(objective, "check"):
+            objective.check(self.tensors)
+        self.alone = self.split is None and isinstance(data, Tensor)
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def batch(self, index: Tensor, generator: torch.Generator | None = None) -> Batch:
+        """The items at ``index``; a split may draw them afresh (dynamic binarisation)."""
+        x = self.tensors[0][index] if generator is None or self.split is None else self.split.batch(index, generator)
+        rest = [values[index] for values in self.tensors[1:]]
+        return (x, *rest) if rest or not (self.alone or self.split is not None) else x
+
+
+class _Run:
+    """One call of `fit`."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        objective: nn.Module,
+        items: _Items,
+        valid: _Items | None,
+        settings: dict[str, Any],
+        checkpoint: str | os.PathLike[str] | None,
+        checkpoint_seconds: float,
+        optimizer: Callable[..., torch.optim.Optimizer] | None,
+        progress: bool,
+    ) -> None:
+        self.fabric, self.objective, self.items, self.valid, self.settings = fabric, objective, items, valid, settings
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.checkpoint_seconds = checkpoint_seconds
+        self.seed, self.epochs = settings["seed"], settings["epochs"]
+        self.progress = progress and fabric.global_rank == 0
+        self.result = FitResult(rank=fabric.global_rank)
+        self.best: dict[str, Tensor] | None = None
+        self.saved_epoch = 0
+
+        if hasattr(objective, "prepare"):
+            torch.manual_seed(_derive_seed(self.seed, "prepare"))
+            objective.prepare(items.batch(torch.arange(min(len(items), 2))))
+        params = [param for param in objective.parameters() if param.requires_grad]
+        if not params:
+            raise ValueError("the objective has no parameters to train; does its program belong to a module?")
+        adam = {"fused": True} if params[0].device.type in ("cpu", "cuda") else {}
+        made = (optimizer or torch.optim.Adam)(params, lr=settings["lr"], **({} if optimizer else adam))
+        self.module, self.optimizer = fabric.setup(objective, made)
+        self.compiled: Callable[[Batch], Tensor] | None = None
+
+    def __call__(self) -> FitResult:
+        self.resume()
+        started, before = time.monotonic(), self.result.seconds
+        saved = started
+        try:
+            with show_progress(
+                "training", self.epochs, done=len(self.result.history), enabled=self.progress
+            ) as bar:
+                for epoch in range(len(self.result.history) + 1, self.epochs + 1):
+                    if self.out_of_patience():
+                        self.result.stopped_early = True
+                        break
+                    row = self.train_epoch(epoch)
+                    self.result.history.append(row)
+                    self.result.seconds = before + time.monotonic() - started
+                    self.keep_best(row)
+                    self.fabric.log_dict({name: row[name] for name in row if name != "epoch"}, step=epoch)
+                    bar.advance(" ".join(f"{name} {row[name]:.2f}" for name in ("train", "valid") if name in row))
+                    if time.monotonic() - saved >= self.checkpoint_seconds:
+                        self.save()
+                        saved = time.monotonic()
+        except KeyboardInterrupt:
+            self.result.interrupted = True
+        except FloatingPointError:
+            self.restore_best()
+            raise
+        if not self.result.interrupted:
+            self.save()
+        self.restore_best()
+        return self.result
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        torch.manual_seed(_derive_seed(self.seed, epoch, self.fabric.global_rank))
+        order = torch.Generator().manual_seed(_derive_seed(self.seed, epoch, "order"))
+        noise = torch.Generator().manual_seed(_derive_seed(self.seed, epoch, "items", self.fabric.global_rank))
+        self.module.train()
+        total = torch.zeros((), dtype=torch.float64)
+        num = 0
+        chunks = list(self.batches(torch.randperm(len(self.items), generator=order)))
+        for step, index in enumerate(chunks):
+            lr = self.learning_rate(epoch - 1 + step / len(chunks))
+            loss = self.step(self.items.batch(index, noise), lr)
+            total += loss.detach().cpu() * len(index)
+            num += len(index)
+            if step % 100 == 99 or step == len(chunks) - 1:
+                self.check_finite(total, epoch, step)
+        row = {"epoch": epoch, "train": total.item() / num}
+        if self.valid is not None:
+            row["valid"] = self.validate()
+        return {**row, "lr": lr}
+
+    def step(self, batch: Batch, lr: float) -> Tensor:
+        batch = self.fabric.to_device(batch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        compiled = self.compiled_step(batch)
+        if compiled is not None:
+            loss = compiled(batch)
+        else:
+            self.optimizer.zero_grad()
+            loss = self.module(batch)
+            self.fabric.backward(loss)
+        if self.settings["clip_norm"] is not None:
+            self.fabric.clip_gradients(
+                self.module, self.optimizer, max_norm=self.settings["clip_norm"], error_if_nonfinite=False
+            )
+        self.optimizer.step()
+        return loss
+
+    def compiled_step(self, batch: Batch) -> Callable[[Batch], Tensor] | None:
+        """The compiled step for batches of full size; the smaller one at the end of an epoch runs eagerly."""
+        if not self.settings["compile"] or len(arguments(batch)[0]) < min(
+            self.settings["batch_size"], len(self.items)
+        ):
+            return None
+        if self.compiled is None:
+            with self.fabric.autocast():
+                self.compiled = compile_step(self.objective, batch)
+        return self.compiled
+
+    def batches(self, order: Tensor) -> Iterator[Tensor]:
+        """This rank's part of every batch; all ranks have parts of the same size."""
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        for index in order.split(self.settings["batch_size"]):
+            share = len(index) // world
+            if share:
+                yield index[rank * share : (rank + 1) * share]
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Mean loss on the validation items, with the same noise every time and on every rank."""
+        assert self.valid is not None
+        torch.manual_seed(_derive_seed(self.seed, "valid"))
+        self.module.eval()
+        total = torch.zeros((), dtype=torch.float64)
+        for index in torch.arange(len(self.valid)).split(self.settings["batch_size"]):
+            batch = self.fabric.to_device(self.valid.batch(index))
+            total += self.module(batch).cpu() * len(index)
+        return total.item() / len(self.valid)
+
+    def learning_rate(self, epochs_done: float) -> float:
+        lr = self.settings["lr"]
+        if self.settings["schedule"] == "constant":
+            return lr
+        return lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * epochs_done / self.epochs)))
+
+    def check_finite(self, total: Tensor, epoch: int, step: int) -> None:
+        if not torch.isfinite(total):
+            raise FloatingPointError(
+                f"the loss became {total.item()} in epoch {epoch}, by step {step + 1}; a lower lr or clip_norm may "
+                f"help. Kept: the weights of epoch {self.result.best_epoch}"
+            )
+
+    def keep_best(self, row: dict[str, float]) -> None:
+        history = self.result.history
+        if "valid" not in row or row["valid"] <= min(earlier["valid"] for earlier in history):
+            self.result.best_epoch = int(row["epoch"])
+            self.best = {name: value.detach().clone() for name, value in self.objective.state_dict().items()}
+
+    def restore_best(self) -> None:
+        if self.best is not None:
+            self.objective.load_state_dict(self.best)
+
+    def out_of_patience(self) -> bool:
+        patience = self.settings["patience"]
+        return patience is not None and len(self.result.history) - self.result.best_epoch >= patience
+
+    def save(self) -> None:
+        """Writes the state at the end of the last epoch."""
+        if self.checkpoint is None or self.fabric.global_rank != 0 or not self.result.history:
+            return
+        if self.saved_epoch == len(self.result.history):
+            return
+        save_checkpoint(
+            self.checkpoint,
+            {
+                "settings": self.settings,
+                "history": self.result.history,
+                "best_epoch": self.result.best_epoch,
+                "seconds": self.result.seconds,
+                "objective": self.objective.state_dict(),
+                "best": self.best,
+                "optimizer": self.optimizer.state_dict(),
+            },
+        )
+        self.saved_epoch = len(self.result.history)
+
+    def resume(self) -> None:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        state = load_checkpoint(self.checkpoint)
+        for name, value in self.settings.items():
+            before = state.get("settings", {}).get(name)
+            if before != value:
+                raise ValueError(
+                    f"{self.checkpoint} belongs to a training with another {name}: expected {value}, got {before}"
+                )
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best = state["best"]
+        self.result.history = state["history"]
+        self.result.best_epoch = state["best_epoch"]
+        self.result.seconds = state["seconds"]
+        self.saved_epoch = len(self.result.history)
+
+
+def _derive_seed(*parts: Any) -> int:
+    """A seed for torch from a seed and what it is for, the same on every machine."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

@@ -1,0 +1,29 @@
+"""Every test starts from the same random state and an empty parameter store, and touches no user's files."""
+
+import os
+
+import hypothesis
+import pyro
+import pytest
+
+# The same examples on every run, and no clock decides whether a test passes.
+hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("deterministic")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before any test module can import matplotlib; subprocesses inherit it.
+    os.environ["MPLBACKEND"] = "Agg"
+    # Fixtures of a conftest serve its own folder; registered so, they serve the doctests of the packages too.
+    config.pluginmanager.register(Isolation(), "isolation")
+
+
+class Isolation:
+    @pytest.fixture(autouse=True)
+    def isolated(self, tmp_path_factory: pytest.TempPathFactory):
+        """Seeds torch, NumPy, Python and Pyro, empties the parameter store, keeps the user's cache out."""
+        pyro.set_rng_seed(0)
+        pyro.clear_param_store()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ZOO_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+            yield

@@ -1,0 +1,249 @@
+"""MNIST: where its files come from, and what is refused. No test leaves this machine."""
+
+import gzip
+import hashlib
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import constraints
+
+from zoo.data import load, mnist
+
+NAMES = tuple(mnist.MD5)
+IMAGES = NAMES[0]
+REAL = Path(os.environ.get("ZOO_DATA_DIR") or "/nowhere")
+REAL_IS_HERE = any(
+    (REAL / part / f"{IMAGES}{end}").is_file() for part in ("mnist", "") for end in (".gz", "")
+)
+
+
+def idx(array):
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
+
+
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.integers(
+            0, 256 if "images" in name else 10, (n, 28, 28) if "images" in name else n, np.uint8
+        )
+        for name, n in zip(NAMES, (60, 60, 10, 10), strict=True)
+    }
+
+
+@pytest.fixture
+def files(arrays, monkeypatch, tmp_path):
+    """Sixty images and ten to test in the place of MNIST; nothing but `tmp_path` is read or written."""
+    contents = {name: idx(array) for name, array in arrays.items()}
+    monkeypatch.setattr(
+        mnist, "MD5", {name: hashlib.md5(data).hexdigest() for name, data in contents.items()}
+    )
+    monkeypatch.setattr(mnist, "NUM_TRAIN", 50)
+    monkeypatch.setattr(mnist, "MIRRORS", ())
+    monkeypatch.delenv("ZOO_DATA_DIR", raising=False)
+    monkeypatch.setenv("ZOO_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return {f"{name}.gz": gzip.compress(data) for name, data in contents.items()}
+
+
+@pytest.fixture
+def serve():
+    """Starts servers on this machine: each gives the files of a dict, and lists what was asked of it."""
+    servers = []
+
+    def start(files):
+        requests = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                name = self.path.strip("/")
+                requests.append(name)
+                if name not in files:
+                    self.send_error(404)
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(files[name])))
+                self.end_headers()
+                self.wfile.write(files[name])
+
+            def log_message(self, *args):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}/", requests
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def write(folder, files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def unpacked(files):
+    return {name.removesuffix(".gz"): gzip.decompress(data) for name, data in files.items()}
+
+
+def one_line(caught):
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_parts_are_the_files_in_order(files, arrays, tmp_path):
+    data = load("mnist", folder=write(tmp_path / "here", files))
+    assert (data.name, data.event_shape, data.num_classes) == ("mnist", (28, 28), 10)
+    assert (data.fold, data.num_folds) == (None, 1)
+    images, labels, test_images, test_labels = arrays.values()
+    expected = (images[:50], labels[:50]), (images[50:], labels[50:]), (test_images, test_labels)
+    for part, (grey, label) in zip((data.train, data.valid, data.test), expected, strict=True):
+        assert part.intensities.dtype == torch.uint8
+        assert torch.equal(part.intensities, torch.from_numpy(grey))
+        assert part.y.dtype == torch.int64 and part.y.tolist() == label.tolist()
+        assert part.event_shape == (28, 28) and len(part) == len(grey)
+        assert data.support.check(part.x).all()
+    assert (data.train.dynamic, data.valid.dynamic, data.test.dynamic) == (True, False, False)
+    assert len({part.seed for part in (data.train, data.valid, data.test)}) == 3
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("where", ["folder", "data-dir", "data-dir/mnist", "cache"])
+def test_files_are_found(where, compressed, files, tmp_path, monkeypatch):
+    write(tmp_path / {"cache": "cache/mnist"}.get(where, where), files if compressed else unpacked(files))
+    if where.startswith("data-dir"):
+        monkeypatch.setenv("ZOO_DATA_DIR", str(tmp_path / "data-dir"))
+    assert len(load("mnist", folder=tmp_path / "folder" if where == "folder" else None).train) == 50
+
+
+def test_the_folder_comes_before_the_data_dir_before_the_cache(files, tmp_path, monkeypatch):
+    places = [tmp_path / place for place in ("folder", "data-dir/mnist", "data-dir", "cache/mnist")]
+    monkeypatch.setenv("ZOO_DATA_DIR", str(tmp_path / "data-dir"))
+    for place in reversed(places):
+        place.mkdir(parents=True, exist_ok=True)
+    for place in reversed(places):  # the first place that has a file is the one that is complained about
+        write(place, {f"{IMAGES}.gz": b"wrong"})
+        with pytest.raises(ValueError) as caught:
+            load("mnist", folder=places[0])
+        assert one_line(caught).startswith(f"{place / IMAGES}.gz ")
+
+
+def test_a_folder_that_is_not_there_is_refused(files, tmp_path):
+    with pytest.raises(NotADirectoryError, match="nothing-here"):
+        load("mnist", folder=tmp_path / "nothing-here")
+
+
+def test_downloads_once(files, serve, tmp_path, monkeypatch):
+    mirror, requests = serve(files)
+    monkeypatch.setattr(mnist, "MIRRORS", (mirror,))
+    first = load("mnist")
+    assert requests == list(files)
+    cache = tmp_path / "cache" / "mnist"
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == files
+    second = load("mnist")
+    assert requests == list(files)
+    assert torch.equal(first.test.x, second.test.x)
+
+
+def test_a_download_says_nothing(files, serve, monkeypatch, capfd):
+    monkeypatch.setattr(mnist, "MIRRORS", (serve(files)[0],))
+    load("mnist")
+    assert capfd.readouterr() == ("", "")
+
+
+def damaged(kind, data):
+    altered = bytearray(gzip.decompress(data))
+    altered[-1] ^= 1
+    middle = len(data) // 2
+    return {
+        "truncated": data[:middle],
+        "cut short": data[:-1],
+        "altered": gzip.compress(bytes(altered)),
+        "flipped": data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :],
+        "not deflated": data[:10] + b"\xff" + data[11:],  # the first block is of a kind that does not exist
+        "a page": b"<html>Please log in</html>",
+        "empty": b"",
+    }[kind]
+
+
+DAMAGES = ["truncated", "cut short", "altered", "flipped", "not deflated", "a page", "empty"]
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize("name", [IMAGES, NAMES[3]])
+def test_a_damaged_file_is_refused(name, kind, files, tmp_path):
+    files[f"{name}.gz"] = damaged(kind, files[f"{name}.gz"])
+    folder = write(tmp_path / "here", files)
+    with pytest.raises(ValueError) as caught:
+        load("mnist", folder=folder)
+    message = one_line(caught)
+    assert message.startswith(f"{folder / name}.gz is ") and "expected" in message and name in message
+
+
+@pytest.mark.parametrize("kind", [*DAMAGES, "missing"])
+def test_a_bad_mirror_is_passed_over(kind, files, serve, tmp_path, monkeypatch):
+    name = f"{IMAGES}.gz"
+    bad = {other: data for other, data in files.items() if other != name}
+    if kind != "missing":
+        bad[name] = damaged(kind, files[name])
+    (first, asked_first), (second, asked_second) = serve(bad), serve(files)
+    monkeypatch.setattr(mnist, "MIRRORS", (first, second))
+    assert len(load("mnist").train) == 50
+    assert asked_first == list(files) and asked_second == [name]
+    assert (tmp_path / "cache" / "mnist" / name).read_bytes() == files[name]
+
+
+@pytest.mark.parametrize("kind", [*DAMAGES, "missing", "unreachable"])
+def test_nothing_bad_is_left_in_the_cache(kind, files, serve, tmp_path, monkeypatch):
+    name = f"{IMAGES}.gz"
+    mirror, _ = serve({} if kind in ("missing", "unreachable") else {name: damaged(kind, files[name])})
+    if kind == "unreachable":
+        mirror = "http://127.0.0.1:1/"
+    monkeypatch.setattr(mnist, "MIRRORS", (mirror,))
+    with pytest.raises(ConnectionError) as caught:
+        load("mnist")
+    message = one_line(caught)
+    assert f"{mirror}{name}" in message and "ZOO_DATA_DIR" in message and str(tmp_path / "cache") in message
+    assert list((tmp_path / "cache" / "mnist").iterdir()) == []
+
+
+def test_an_interrupted_download_leaves_nothing(files, tmp_path, monkeypatch):
+    def interrupted(self, url, output_file, pooch):
+        Path(output_file).write_bytes(b"some of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:1/",))
+    monkeypatch.setattr(mnist.pooch.HTTPDownloader, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load("mnist")
+    assert list((tmp_path / "cache" / "mnist").iterdir()) == []
+
+
+@pytest.mark.skipif(not REAL_IS_HERE, reason="ZOO_DATA_DIR has no MNIST")
+def test_the_real_files():
+    data = load("mnist")
+    assert [len(part) for part in (data.train, data.valid, data.test)] == [50_000, 10_000, 10_000]
+    assert data.train.y[:5].tolist() == [5, 0, 4, 1, 9] and data.test.y[:5].tolist() == [7, 2, 1, 0, 4]
+    packed = np.packbits(data.test.x.numpy().astype(np.uint8)).tobytes()
+    assert hashlib.sha256(packed).hexdigest() == (
+        "65496e2c574d83e5bad353ce84c447bc8839aae0fb0095096bf0ff8759e11b95"
+    )
+    assert data.support is constraints.boolean and data.support.check(data.valid.x).all()
+    index = torch.arange(100)
+    batch = data.train.batch(index, torch.Generator().manual_seed(0))
+    grey = data.train.intensities[index]
+    assert batch[grey == 0].sum() == 0 and batch[grey == 255].all()
+    assert batch.mean().item() == pytest.approx(grey.double().mean().item() / 255, abs=0.005)

@@ -1,0 +1,73 @@
+"""The data sets: small ones embedded in the package, MNIST downloaded once and kept.
+
+Neither torch nor the data are imported before they are asked for, so that a command line can list the names.
+"""
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.data.dataset import BinarizedSplit, Dataset, Split
+
+__all__ = ["BinarizedSplit", "Dataset", "Split", "load", "names"]
+
+_NAMES = ("digits", "digits-levels", "mnist", "red-wine", "white-wine")
+
+
+def names() -> tuple[str, ...]:
+    """Returns the names that `load` knows, sorted.
+
+    Example:
+        >>> names()
+        ('digits', 'digits-levels', 'mnist', 'red-wine', 'white-wine')
+    """
+    return _NAMES
+
+
+def load(name: str, *, fold: int | None = None, folder: str | Path | None = None) -> "Dataset":
+    """Loads a data set, split into a training, a validation and a test part.
+
+    Args:
+        name: One of `names`.
+        fold: Which of the ten folds is the test part, 0 to 9, for the wines only; 0 where it is None.
+        folder: A folder with the four files of MNIST, looked in before the folder that ``ZOO_DATA_DIR`` names
+            and before the cache (``ZOO_CACHE_DIR``, or the user's cache folder). The other data sets are
+            embedded and read no folder.
+
+    Raises:
+        ValueError: If the name is unknown, if there is no such fold, or if a file of MNIST has wrong content.
+        OSError: If the files of MNIST are in no folder and cannot be downloaded.
+
+    Example:
+        >>> data = load("digits")
+        >>> data.event_shape, len(data.train), len(data.valid), len(data.test)
+        (torch.Size([8, 8]), 1297, 250, 250)
+        >>> load("red-wine", fold=3).test.x.shape
+        torch.Size([160, 11])
+    """
+    if name not in _NAMES:
+        close = difflib.get_close_matches(str(name).lower(), _NAMES, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"unknown data set {name!r}, expected one of {', '.join(_NAMES)}{hint}")
+    if name.endswith("-wine"):
+        from zoo.data import wine
+
+        return wine.load(name, fold=0 if fold is None else fold)
+    if fold is not None:
+        raise ValueError(f"data set {name!r} has no folds, got fold={fold}")
+    if name == "mnist":
+        from zoo.data import mnist
+
+        return mnist.load(folder)
+    from zoo.data import digits
+
+    return digits.load(name)
+
+
+def __getattr__(attribute: str) -> Any:
+    if attribute in ("BinarizedSplit", "Dataset", "Split"):
+        from zoo.data import dataset
+
+        return getattr(dataset, attribute)
+    raise AttributeError(f"module {__name__!r} has no attribute {attribute!r}")

@@ -1,0 +1,45 @@
+"""Handwritten digits, 8×8, as scikit-learn carries them: 1,797 images of 17 levels.
+
+References:
+    | Optical recognition of handwritten digits (Alpaydin & Kaynak, 1998), UCI Machine Learning Repository
+"""
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch.distributions import constraints
+
+from zoo.data.dataset import Dataset, Split
+
+NUM_TRAIN, NUM_VALID = 1297, 250  # and 250 to test
+
+
+def load(name: str = "digits") -> Dataset:
+    """Loads the digits.
+
+    Args:
+        name: ``digits`` for binary pixels (level 8 and above is 1), float32, or ``digits-levels`` for the
+            levels 0 to 16, int64. Items have shape ``(8, 8)``; labels are the digits.
+
+    Example:
+        >>> load("digits-levels").test.x.max()
+        tensor(16)
+    """
+    source = load_digits()
+    order = np.random.default_rng(0).permutation(len(source.images))
+    levels = torch.from_numpy(source.images[order]).long()
+    labels = torch.from_numpy(source.target[order]).long()
+    binary = name == "digits"
+    items = (levels >= 8).float() if binary else levels
+    parts = np.split(np.arange(len(order)), [NUM_TRAIN, NUM_TRAIN + NUM_VALID])
+    train, valid, test = (Split(items[part], labels[part]) for part in parts)
+    return Dataset(
+        name=name,
+        event_shape=train.event_shape,
+        support=constraints.boolean if binary else constraints.integer_interval(0, 16),
+        train=train,
+        valid=valid,
+        test=test,
+        num_classes=10,
+        description=f"handwritten digits, 8×8, {'binary' if binary else 'levels 0 to 16'} (scikit-learn)",
+    )

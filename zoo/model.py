@@ -1,0 +1,137 @@
+"""The contract that every model of the zoo keeps."""
+
+import itertools
+import re
+from abc import abstractmethod
+from collections import Counter
+from typing import Any, ClassVar, Literal
+
+import torch
+from pyro.distributions import constraints
+from pyro.nn import PyroModule
+from torch import Tensor
+
+_instances: Counter[str] = Counter()
+
+
+def _unique_name(cls: type) -> str:
+    stem = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+    _instances[stem] += 1
+    return f"{stem}_{_instances[stem]}"
+
+
+class GenerativeModel(PyroModule):
+    """A distribution over items of one shape: a Pyro program, and a guide over its latent sites.
+
+    A subclass writes `model`, `guide` where something is latent, `_sample`, and `log_prob` where the
+    density is exact. Both programs open with ``pyro.module(self.name, self)`` and keep every site inside
+    one ``pyro.plate("data", ...)``.
+
+    Args:
+        event_shape: Shape of one item, for instance ``(28, 28)``.
+
+    Attributes:
+        event_shape: Shape of one item.
+        support: What the entries of an item may be, one of `pyro.distributions.constraints`.
+        density: ``"exact"`` (`log_prob` gives it), ``"bound"``, ``"unnormalized"`` or ``"none"``.
+        name: Under which `pyro.module` registers the parameters; unique to the instance, so that a copy gets
+            a new one and two models never share parameters.
+        recipes: For each data set, how the model is built and trained there: plain data.
+
+    Raises:
+        ValueError: If ``event_shape`` is empty or has a side below 1.
+    """
+
+    density: ClassVar[Literal["exact", "bound", "unnormalized", "none"]]
+    support: constraints.Constraint
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    def __init__(self, event_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.event_shape = torch.Size(event_shape)
+        if not self.event_shape or min(self.event_shape) < 1:
+            raise ValueError(f"event_shape must have sides of at least 1, got {tuple(event_shape)}")
+        self.name = _unique_name(type(self))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.name = _unique_name(type(self))
+
+    @abstractmethod
+    def model(self, x: Tensor | None = None, *, num: int = 1) -> Tensor:
+        """The generative program: observes ``x`` of shape ``(batch, *event_shape)``, or draws ``num`` items."""
+
+    def guide(self, x: Tensor) -> None:  # noqa: B027 - nothing is latent unless a subclass says so
+        """The program over the latent sites, given ``x``; empty where nothing is latent."""
+
+    @abstractmethod
+    def _sample(self, num: int, **conditions: Any) -> Tensor:
+        """Draws ``num`` items by the fastest exact route."""
+
+    def sample(self, num: int, *, seed: int | None = None, **conditions: Any) -> Tensor:
+        """Draws items, without gradient.
+
+        Args:
+            num: How many, at least 1.
+            seed: Makes the draw reproducible and leaves torch's generators as they were; None draws from them.
+            **conditions: What the model can be conditioned on, for instance ``y`` where it has labels.
+
+        Returns:
+            Tensor of shape ``(num, *event_shape)``.
+
+        Raises:
+            ValueError: If ``num`` is below 1.
+        """
+        if num < 1:
+            raise ValueError(f"num must be at least 1, got {num}")
+        with torch.no_grad(), torch.random.fork_rng(enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            return self._sample(num, **conditions)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density of each item in nats, shape ``(batch,)``, where ``density`` is ``"exact"``."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no exact log_prob (its density is {self.density!r}); "
+            "inference.log_likelihood gives the figure that it has"
+        )
+
+    def check(self, x: Tensor) -> None:
+        """Checks items at the door: shape, dtype, NaN, support.
+
+        Args:
+            x: Tensor that should be of shape ``(batch, *event_shape)``.
+
+        Raises:
+            ValueError: If it is not; the message says what was expected and what came.
+        """
+        who = type(self).__name__
+        if not isinstance(x, Tensor):
+            raise ValueError(f"{who} expects a tensor of items, got {type(x).__name__}")
+        if x.dim() != 1 + len(self.event_shape) or x.shape[1:] != self.event_shape:
+            sides = ", ".join(str(side) for side in self.event_shape)
+            raise ValueError(f"{who} expects items of shape (batch, {sides}), got {tuple(x.shape)}")
+        if len(x) == 0:
+            raise ValueError(f"{who} expects at least one item, got none")
+        discrete_levels = isinstance(self.support, type(constraints.integer_interval(0, 1)))
+        dtype = torch.int64 if discrete_levels else next(self.parameters()).dtype
+        if x.dtype != dtype:
+            raise ValueError(f"{who} expects entries of {dtype}, got {x.dtype}")
+        for chunk in x.split(10_000):
+            if chunk.isnan().any():
+                raise ValueError(f"{who} expects numbers, got NaN in {int(chunk.isnan().sum())} of its entries")
+            outside = chunk[~self.support.check(chunk)]
+            if len(outside):
+                raise ValueError(
+                    f"{who} expects entries in {_describe(self.support)}, got {outside[0].item():g} "
+                    f"and {len(outside) - 1} more outside it"
+                )
+
+
+def _describe(support: constraints.Constraint) -> str:
+    """A support in words, for messages."""
+    if support is constraints.boolean:
+        return "{0, 1}"
+    if support is constraints.real:
+        return "the real line"
+    return re.sub(r"^_?([A-Z])", lambda match: match[1].lower(), str(support))

@@ -1,0 +1,37 @@
+"""The models by the names that the command line gives them."""
+
+import difflib
+from importlib import import_module
+
+MODELS = {
+    "supervised-vae": "zoo.latent.supervised_vae:SupervisedVAE",
+    "vae": "zoo.latent.vae:VAE",
+}
+"""Name on the command line, and where the class is: ``module:Class``."""
+
+
+def model_class(name: str) -> type:
+    """Imports the model class that is called ``name`` on the command line.
+
+    Args:
+        name: One of `MODELS`.
+
+    Raises:
+        ValueError: If no model has this name.
+
+    Example:
+        >>> model_class("vae").__name__
+        'VAE'
+    """
+    if name not in MODELS:
+        near = difflib.get_close_matches(name, MODELS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(f"unknown model {name!r}{hint}; the models are {', '.join(MODELS)}")
+    module, _, attribute = MODELS[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def model_name(cls: type) -> str:
+    """The command-line name of a model class, the inverse of `model_class`."""
+    target = f"{cls.__module__}:{cls.__qualname__}"
+    return next(name for name, place in MODELS.items() if place == target)
