@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from inference.importance import log_weights
     from inference.likelihood import LikelihoodEstimate, log_likelihood
-    from inference.objectives import ELBO, ImportanceWeighted, MaximumLikelihood, Objective, SupervisedELBO
+    from inference.objectives import (
+        ELBO,
+        CrossEntropy,
+        ImportanceWeighted,
+        MaximumLikelihood,
+        Objective,
+        SupervisedELBO,
+    )
     from inference.training import FitResult, fit
 
 _EXPORTS = {
+    "CrossEntropy": "inference.objectives",
     "ELBO": "inference.objectives",
     "FitResult": "inference.training",
     "ImportanceWeighted": "inference.objectives",
@@ -27,6 +35,7 @@ _EXPORTS = {
 
 __all__ = [
     "ELBO",
+    "CrossEntropy",
     "FitResult",
     "ImportanceWeighted",
     "LikelihoodEstimate",

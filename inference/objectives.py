@@ -208,6 +208,30 @@ class SupervisedELBO(ELBO):
         return loss + self.weight * cross_entropy(logits, y, ignore_index=-1, reduction="sum") / known
 
 
+class CrossEntropy(nn.Module):
+    """Mean negative log-probability of the labels under a classifier alone: -1/n Σ log q(y_i | x_i), in nats per item.
+
+    Args:
+        classifier: A module that gives the logits of a batch of items, shape ``(batch, classes)``.
+
+    Example:
+        >>> loss = CrossEntropy(nn.Linear(3, 2))
+        >>> loss((torch.zeros(4, 3), torch.tensor([0, 1, 1, 0]))).shape
+        torch.Size([])
+    """
+
+    takes_labels = True
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The loss of a batch ``(x, y)``; labels of -1 are passed over."""
+        x, y = arguments(batch)
+        return cross_entropy(self.classifier(x), y, ignore_index=-1)
+
+
 class ImportanceWeighted(Objective):
     """Negative importance-weighted bound: -E[log 1/K Σ_k p(x, z_k) / q(z_k | x)], in nats per item.
 

@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zoo.data.dataset import BinarizedSplit, Dataset, Split
 
-__all__ = ["BinarizedSplit", "Dataset", "Split", "load", "names"]
+__all__ = ["DESCRIPTIONS", "BinarizedSplit", "Dataset", "Split", "load", "names"]
 
-_NAMES = ("digits", "digits-levels", "mnist", "red-wine", "white-wine")
+DESCRIPTIONS = {
+    "digits": "handwritten digits, 8×8, binary (scikit-learn)",
+    "digits-levels": "handwritten digits, 8×8, levels 0 to 16 (scikit-learn)",
+    "mnist": "handwritten digits, 28×28, grey levels binarised at random (LeCun et al., 1998)",
+    "red-wine": "11 physico-chemical measurements of red wines, standardised (Cortez et al., 2009)",
+    "white-wine": "11 physico-chemical measurements of white wines, standardised (Cortez et al., 2009)",
+}
+"""The data sets by name, and one line on what each is."""
 
 
 def names() -> tuple[str, ...]:
@@ -22,7 +29,7 @@ def names() -> tuple[str, ...]:
         >>> names()
         ('digits', 'digits-levels', 'mnist', 'red-wine', 'white-wine')
     """
-    return _NAMES
+    return tuple(DESCRIPTIONS)
 
 
 def load(name: str, *, fold: int | None = None, folder: str | Path | None = None) -> "Dataset":
@@ -46,10 +53,10 @@ def load(name: str, *, fold: int | None = None, folder: str | Path | None = None
         >>> load("red-wine", fold=3).test.x.shape
         torch.Size([160, 11])
     """
-    if name not in _NAMES:
-        close = difflib.get_close_matches(str(name).lower(), _NAMES, n=1)
+    if name not in DESCRIPTIONS:
+        close = difflib.get_close_matches(str(name).lower(), DESCRIPTIONS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown data set {name!r}, expected one of {', '.join(_NAMES)}{hint}")
+        raise ValueError(f"unknown data set {name!r}, expected one of {', '.join(DESCRIPTIONS)}{hint}")
     if name.endswith("-wine"):
         from zoo.data import wine
 

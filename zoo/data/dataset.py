@@ -1,7 +1,9 @@
 """What a data set is: three parts, each a tensor of items and perhaps labels."""
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
@@ -47,6 +49,30 @@ class Split:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} items of shape {tuple(self.event_shape)})"
+
+    def with_labels(self, num: int, *, seed: int = 0) -> Self:
+        """Returns the same items with ``num`` of their labels, as even over the classes as can be; the others are -1.
+
+        Args:
+            num: How many labels to keep, 1 to ``len(self)``.
+            seed: Seed of the choice.
+
+        Raises:
+            ValueError: If there are no labels, or not so many.
+        """
+        if self.y is None or not 1 <= num <= len(self):
+            there = 0 if self.y is None else len(self)
+            raise ValueError(f"expected to keep 1 to {there} labels, got {num}")
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(len(self)))
+        rank = torch.empty_like(order)  # of each item among those of its class
+        for label in self.y.unique():
+            members = order[self.y[order] == label]
+            rank[members] = torch.arange(len(members))
+        kept = order[rank[order].argsort(stable=True)][:num]
+        part = copy(self)
+        part.y = torch.full_like(self.y, -1)
+        part.y[kept] = self.y[kept]
+        return part
 
     def batch(self, index: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Returns the items as training should see them, shape ``(len(index), *event_shape)``.
@@ -161,6 +187,10 @@ class Dataset:
     fold: int | None = None
     num_folds: int = 1
     description: str = ""
+
+    def with_labels(self, num: int, *, seed: int = 0) -> Self:
+        """Returns the same data set with ``num`` training labels left, as `Split.with_labels` chooses them."""
+        return replace(self, train=self.train.with_labels(num, seed=seed))
 
 
 def _one_label_each(items: Tensor, y: Tensor | None) -> Tensor | None:

@@ -9,6 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch.distributions import constraints
 
+from zoo.data import DESCRIPTIONS
 from zoo.data.dataset import Dataset, Split
 
 NUM_TRAIN, NUM_VALID = 1297, 250  # and 250 to test
@@ -41,5 +42,5 @@ def load(name: str = "digits") -> Dataset:
         valid=valid,
         test=test,
         num_classes=10,
-        description=f"handwritten digits, 8×8, {'binary' if binary else 'levels 0 to 16'} (scikit-learn)",
+        description=DESCRIPTIONS[name],
     )

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from zoo.data import DESCRIPTIONS
 from zoo.data.dataset import BinarizedSplit, Dataset
 
 MIRRORS = (
@@ -61,7 +62,7 @@ def load(folder: str | Path | None = None) -> Dataset:
         valid=BinarizedSplit(images[NUM_TRAIN:], labels[NUM_TRAIN:].long(), seed=1),
         test=BinarizedSplit(test_images, test_labels.long(), seed=2),
         num_classes=10,
-        description="handwritten digits, 28×28, grey levels binarised at random (LeCun et al., 1998)",
+        description=DESCRIPTIONS["mnist"],
     )
 
 

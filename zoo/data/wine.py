@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.distributions import constraints
 
+from zoo.data import DESCRIPTIONS
 from zoo.data.dataset import Dataset, Split
 
 NUM_FOLDS = 10
@@ -63,5 +64,5 @@ def load(name: str = "red-wine", fold: int = 0) -> Dataset:
         test=split(test),
         fold=int(fold),
         num_folds=NUM_FOLDS,
-        description=f"11 physico-chemical measurements of {colour} wines, standardised (Cortez et al., 2009)",
+        description=DESCRIPTIONS[name],
     )

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from zoo.latent.autoencoder import Autoencoder, Likelihood
 from zoo.latent.networks import Activation, Decoder, Encoder, Network
-from zoo.latent.vae import Likelihood, code_distribution, output_distribution, output_support
-from zoo.model import GenerativeModel
 
 MISSING = -1
 """The label of an item whose label is not known."""
@@ -27,7 +26,7 @@ MISSING = -1
 _CERTAIN = 1e4  # a logit so large that exp(-_CERTAIN) is 0 in every float type
 
 
-class SupervisedVAE(GenerativeModel):
+class SupervisedVAE(Autoencoder):
     """VAE with a label: generation by label, classification, and learning from partly labelled data.
 
     Args:
@@ -49,8 +48,14 @@ class SupervisedVAE(GenerativeModel):
         torch.Size([3, 10])
     """
 
-    density = "bound"
-    recipes = {}
+    recipes = {
+        "digits": {
+            "model": {"latent_dim": 10, "hidden": (32, 64), "network": "conv"},
+            "objective": "supervised-elbo",
+            "objective_arguments": {"weight": 10.0},
+            "fit": {"epochs": 150, "batch_size": 50, "lr": 2e-3, "schedule": "cosine"},
+        },
+    }
 
     def __init__(
         self,
@@ -63,26 +68,16 @@ class SupervisedVAE(GenerativeModel):
         network: Network = "mlp",
         activation: Activation = "relu",
     ) -> None:
-        super().__init__(event_shape)
-        if latent_dim < 1:
-            raise ValueError(f"latent_dim must be at least 1, got {latent_dim}")
+        super().__init__(event_shape, latent_dim, likelihood)
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-        self.support = output_support(likelihood)
-        self.latent_dim = latent_dim
         self.num_classes = num_classes
         shape = {"network": network, "hidden": tuple(hidden), "activation": activation}
-        num_params = 1 if likelihood == "bernoulli" else 2
         self.classify = Encoder(event_shape, num_classes, **shape)
         self.encoder = Encoder(event_shape, 2 * latent_dim, condition_dim=num_classes, **shape)
         self.decoder = Decoder(
-            latent_dim, event_shape, num_params=num_params, condition_dim=num_classes, **shape
+            latent_dim, event_shape, num_params=self.num_params, condition_dim=num_classes, **shape
         )
-        self.register_buffer("prior_loc", torch.zeros(latent_dim), persistent=False)
-
-    def prior(self) -> dist.Distribution:
-        """p(z)."""
-        return dist.Normal(self.prior_loc, torch.ones_like(self.prior_loc)).to_event(1)
 
     def label_prior(self) -> dist.Distribution:
         """p(y)."""
@@ -90,11 +85,11 @@ class SupervisedVAE(GenerativeModel):
 
     def encode(self, x: Tensor, y: Tensor) -> dist.Distribution:
         """q(z | x, y), for items ``(..., *event_shape)`` and labels ``(...)``."""
-        return code_distribution(self.encoder(x, self._one_hot(y)))
+        return self.posterior(self.encoder(x, self._one_hot(y)))
 
     def decode(self, z: Tensor, y: Tensor) -> dist.Distribution:
         """p(x | y, z), for codes ``(..., latent_dim)`` and labels ``(...)``."""
-        return output_distribution(self.decoder(z, self._one_hot(y)), len(self.event_shape))
+        return self.likelihood(self.decoder(z, self._one_hot(y)))
 
     def model(self, x: Tensor | None = None, y: Tensor | None = None, *, num: int = 1) -> Tensor:
         """p(y) p(z) p(x | y, z).
@@ -130,6 +125,18 @@ class SupervisedVAE(GenerativeModel):
         y = torch.as_tensor(y, device=self.prior_loc.device).expand(num)
         self._check_labels(y, num)
         return self.decode(self.prior().sample((num,)), y).sample()
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """q(y | x) and the mean of q(z | x, y) at its likeliest label, ``(batch, num_classes + latent_dim)``."""
+        logits = self.classify(x)
+        return torch.cat([logits.softmax(-1), self.encode(x, logits.argmax(-1)).mean], dim=-1)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Mean of p(x | y, z) at the likeliest label and the mean of its code."""
+        y = self.classify(x).argmax(-1)
+        return self.decode(self.encode(x, y).mean, y).mean
 
     def check(self, x: Tensor, y: Tensor | None = None) -> None:
         """As `GenerativeModel.check`, and that labels are ``(batch,)`` integers from -1 (missing) to C - 1."""

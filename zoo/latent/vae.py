@@ -10,45 +10,15 @@ References:
     | https://arxiv.org/abs/1312.6114
 """
 
-from typing import Literal
-
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.distributions import constraints
 from torch import Tensor
-from torch.nn.functional import softplus
 
+from zoo.latent.autoencoder import Autoencoder, Likelihood
 from zoo.latent.networks import Activation, Decoder, Encoder, Network
-from zoo.model import GenerativeModel
 
-Likelihood = Literal["bernoulli", "gaussian"]
-
-MIN_SCALE = 1e-3
-"""Smallest standard deviation of a Gaussian output: keeps the density of training items bounded."""
-
-
-def output_support(likelihood: str) -> constraints.Constraint:
-    """What the entries may be under a likelihood; `ValueError` for one that is unknown."""
-    if likelihood not in ("bernoulli", "gaussian"):
-        raise ValueError(f"likelihood must be one of bernoulli, gaussian, got {likelihood!r}")
-    return constraints.boolean if likelihood == "bernoulli" else constraints.real
-
-
-def output_distribution(params: Tensor, event_dim: int) -> dist.Distribution:
-    """p(x | z) from the decoder's output: one parameter is a logit, two are a location and a scale."""
-    if len(params) == 1:
-        return dist.Bernoulli(logits=params[0]).to_event(event_dim)
-    return dist.Normal(params[0], softplus(params[1]) + MIN_SCALE).to_event(event_dim)
-
-
-def code_distribution(features: Tensor) -> dist.Distribution:
-    """q(z | x) from the encoder's output: the first half is the location, the second the scale."""
-    loc, scale = features.chunk(2, dim=-1)
-    return dist.Normal(loc, softplus(scale)).to_event(1)
-
-
-class VAE(GenerativeModel):
+class VAE(Autoencoder):
     """Gaussian code, neural likelihood, amortised Gaussian posterior.
 
     Args:
@@ -71,8 +41,20 @@ class VAE(GenerativeModel):
         torch.Size([5, 10])
     """
 
-    density = "bound"
-    recipes = {}
+    recipes = {
+        "digits": {
+            "model": {"latent_dim": 10, "hidden": (500,)},
+            "objective": "elbo",
+            "fit": {"epochs": 400, "batch_size": 50, "lr": 1e-3, "schedule": "cosine"},
+        },
+        # The network of the IWAE paper, one stochastic layer.
+        "mnist": {
+            "model": {"latent_dim": 50, "hidden": (200, 200), "activation": "tanh"},
+            "objective": "elbo",
+            "fit": {"epochs": 1000, "batch_size": 100, "lr": 1e-3, "schedule": "cosine"},
+            "particles": 5000,
+        },
+    }
 
     def __init__(
         self,
@@ -84,28 +66,18 @@ class VAE(GenerativeModel):
         network: Network = "mlp",
         activation: Activation = "relu",
     ) -> None:
-        super().__init__(event_shape)
-        if latent_dim < 1:
-            raise ValueError(f"latent_dim must be at least 1, got {latent_dim}")
-        self.support = output_support(likelihood)
-        self.latent_dim = latent_dim
+        super().__init__(event_shape, latent_dim, likelihood)
         shape = {"network": network, "hidden": tuple(hidden), "activation": activation}
-        num_params = 1 if likelihood == "bernoulli" else 2
         self.encoder = Encoder(event_shape, 2 * latent_dim, **shape)
-        self.decoder = Decoder(latent_dim, event_shape, num_params=num_params, **shape)
-        self.register_buffer("prior_loc", torch.zeros(latent_dim), persistent=False)
-
-    def prior(self) -> dist.Distribution:
-        """p(z)."""
-        return dist.Normal(self.prior_loc, torch.ones_like(self.prior_loc)).to_event(1)
+        self.decoder = Decoder(latent_dim, event_shape, num_params=self.num_params, **shape)
 
     def encode(self, x: Tensor) -> dist.Distribution:
         """q(z | x), for items of shape ``(..., *event_shape)``."""
-        return code_distribution(self.encoder(x))
+        return self.posterior(self.encoder(x))
 
     def decode(self, z: Tensor) -> dist.Distribution:
         """p(x | z), for codes of shape ``(..., latent_dim)``."""
-        return output_distribution(self.decoder(z), len(self.event_shape))
+        return self.likelihood(self.decoder(z))
 
     def model(self, x: Tensor | None = None, *, num: int = 1) -> Tensor:
         """p(z) p(x | z), for the items of ``x``, or for ``num`` new ones where ``x`` is None."""
@@ -122,3 +94,13 @@ class VAE(GenerativeModel):
 
     def _sample(self, num: int) -> Tensor:
         return self.decode(self.prior().sample((num,))).sample()
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """Mean of q(z | x), shape ``(batch, latent_dim)``."""
+        return self.encode(x).mean
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Mean of p(x | z) at the mean of q(z | x)."""
+        return self.decode(self.encode(x).mean).mean

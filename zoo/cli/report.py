@@ -1,0 +1,197 @@
+"""The figures of a run: on the test items, as ``metrics.json`` holds them and as people read them."""
+
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.cli.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from zoo.data import Dataset
+    from zoo.model import GenerativeModel
+
+PROBE_ITEMS = 10_000
+"""Training items that a probe or a judging classifier is fitted on, at most: keeps MNIST under a minute."""
+
+
+def say(text: str) -> None:
+    """Prints one line for the user."""
+    print(text, flush=True)
+
+
+def test_metrics(
+    model: "GenerativeModel",
+    dataset: "Dataset",
+    config: dict[str, Any],
+    *,
+    particles: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Every figure that the model has on the test items: likelihood, accuracy, probe.
+
+    Args:
+        model: A trained model.
+        dataset: What it was trained on.
+        config: Its configuration.
+        particles: For importance sampling; None takes the recipe's.
+        seed: Seed of whatever is drawn.
+    """
+    import inference
+
+    started = time.monotonic()
+    estimate = inference.log_likelihood(
+        model, dataset.test, particles=particles or config["particles"], seed=seed
+    )
+    metrics: dict[str, Any] = {
+        "test": {
+            "nats_per_item": estimate.nats_per_item,
+            "standard_error": estimate.standard_error,
+            "bits_per_dim": estimate.bits_per_dim,
+            "kind": estimate.kind,
+            "particles": estimate.particles,
+            "monte_carlo_error": estimate.monte_carlo_error,
+            "items": len(estimate.per_item),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+    }
+    if dataset.num_classes is None:
+        return metrics
+    if hasattr(model, "features"):
+        metrics["probe"] = _probe(model, dataset)
+    if hasattr(model, "classify"):
+        metrics["accuracy"] = _accuracy(model, dataset.test)
+        metrics["accuracy_classifier_alone"] = _classifier_alone(dataset, config)
+        metrics["generated_as_asked"] = _generated_as_asked(model, dataset, seed)
+    return metrics
+
+
+def _fit_quietly(classifier: Any, features: Any, labels: Any) -> Any:
+    """Fits a scikit-learn classifier on at most `PROBE_ITEMS` labelled items."""
+    known = labels >= 0
+    return classifier.fit(features[known][:PROBE_ITEMS].numpy(), labels[known][:PROBE_ITEMS].numpy())
+
+
+def _probe(model: "GenerativeModel", dataset: "Dataset") -> dict[str, float]:
+    """Test accuracy of a logistic regression on the model's features, and on the raw entries."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    accuracies = {}
+    for name, features in (("features", model.features), ("raw", lambda x: x.flatten(1))):
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        _fit_quietly(probe, features(dataset.train.x[:PROBE_ITEMS]), dataset.train.y[:PROBE_ITEMS])
+        accuracies[name] = float(probe.score(features(dataset.test.x).numpy(), dataset.test.y.numpy()))
+    return accuracies
+
+
+def _accuracy(model: "GenerativeModel", split: Any) -> float:
+    """Share of items whose label q(y | x) gets right."""
+    import torch
+
+    with torch.no_grad():
+        return (model.classify(split.x).argmax(-1) == split.y).double().mean().item()
+
+
+def _classifier_alone(dataset: "Dataset", config: dict[str, Any]) -> float:
+    """Test accuracy of the same encoder q(y | x), trained on the labelled items alone, by the same recipe."""
+    import torch
+
+    import inference
+    from zoo.cli.recipe import build_model
+
+    model = build_model(config)
+    known = dataset.train.y >= 0
+    fit = {**config["fit"], "batch_size": min(config["fit"]["batch_size"], int(known.sum()))}
+    inference.fit(
+        inference.CrossEntropy(model.classify),
+        (dataset.train.x[known], dataset.train.y[known]),
+        valid=(dataset.valid.x, dataset.valid.y),
+        **fit,
+        seed=config["seed"],
+        progress=False,
+    )
+    with torch.no_grad():
+        return _accuracy(model, dataset.test)
+
+
+def _generated_as_asked(model: "GenerativeModel", dataset: "Dataset", seed: int) -> dict[str, float]:
+    """Share of drawn items that a classifier trained on real ones takes for the label asked for, and its own accuracy."""
+    import torch
+    from sklearn.svm import SVC
+
+    from zoo.data import load
+
+    train = load(dataset.name, fold=dataset.fold).train  # with every label
+    judge = _fit_quietly(SVC(C=10.0), train.x[:PROBE_ITEMS].flatten(1), train.y[:PROBE_ITEMS])
+    asked = torch.arange(dataset.num_classes).repeat_interleave(100)
+    drawn = model.sample(len(asked), seed=seed, y=asked).flatten(1)
+    return {
+        "share": float(judge.score(drawn.numpy(), asked.numpy())),
+        "judge_accuracy": float(judge.score(dataset.test.x.flatten(1).numpy(), dataset.test.y.numpy())),
+    }
+
+
+def print_metrics(metrics: dict[str, Any]) -> None:
+    """Prints the figures of ``metrics.json`` as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    test = metrics["test"]
+    table = Table("test figure", "value", "", title_justify="left")
+    how = test["kind"] + (f", {test['particles']:,} importance samples" if test.get("particles") else "")
+    table.add_row("negative log-likelihood", _plus_minus(test, "nats_per_item"), f"nats per item ({how})")
+    table.add_row("", f"{test['bits_per_dim']:.3f}", "bits per dimension")
+    if "probe" in metrics:
+        table.add_row("linear probe on the code", f"{metrics['probe']['features']:.1%}", "accuracy")
+        table.add_row("linear probe on raw entries", f"{metrics['probe']['raw']:.1%}", "accuracy")
+    if "accuracy" in metrics:
+        table.add_row("q(y | x)", f"{metrics['accuracy']:.1%}", "accuracy")
+        table.add_row(
+            "the same encoder without the VAE",
+            f"{metrics['accuracy_classifier_alone']:.1%}",
+            "accuracy, trained on the labelled items alone",
+        )
+        asked = metrics["generated_as_asked"]
+        table.add_row(
+            "drawn as the label asked for",
+            f"{asked['share']:.1%}",
+            f"by a classifier of real items ({asked['judge_accuracy']:.1%} right)",
+        )
+    if "seconds" in metrics:
+        where = f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs"
+        table.add_row("training", f"{metrics['seconds']:.0f} s", where)
+    Console().print(table)
+
+
+def _plus_minus(test: dict[str, Any], name: str) -> str:
+    return f"{test[name]:.2f} ± {test['standard_error']:.2f}"
+
+
+def report_folds(out: Path) -> None:
+    """Writes the ``metrics.json`` of a cross-validation, mean and standard error over the folds, and prints it."""
+    run = RunFolder(out)
+    folds = [fold.metrics() for fold in run.folds]
+    first = folds[0]
+    nats = [fold["test"]["nats_per_item"] for fold in folds]
+    error = statistics.stdev(nats) / math.sqrt(len(nats)) if len(nats) > 1 else math.nan
+    mean = statistics.mean(nats)
+    metrics = {
+        **{name: first[name] for name in ("model", "data", "objective", "parameters", "seed", "machine")},
+        "folds": len(folds),
+        "epochs": max(fold["epochs"] for fold in folds),
+        "seconds": round(sum(fold["seconds"] for fold in folds), 1),
+        "test": {
+            **first["test"],
+            "nats_per_item": mean,
+            "standard_error": error,
+            "bits_per_dim": statistics.mean(fold["test"]["bits_per_dim"] for fold in folds),
+            "items": sum(fold["test"]["items"] for fold in folds),
+        },
+        "finished": True,
+    }
+    run.write_json("metrics.json", metrics)
+    say(f"mean over {len(folds)} folds, ± its standard error over them")
+    print_metrics(metrics)
