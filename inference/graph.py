@@ -34,6 +34,8 @@ def compile_step(objective: nn.Module, batch: Batch) -> Callable[[Batch], Tensor
         grads = torch.autograd.grad(loss, values, allow_unused=True)
         return [loss.detach(), *(torch.zeros_like(v) if g is None else g for v, g in zip(values, grads, strict=True))]
 
+    if hasattr(objective, "prepare"):
+        objective.prepare(batch)
     example = [param.detach().requires_grad_() for param in params.values()]
     try:
         with torch.random.fork_rng():

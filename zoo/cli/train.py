@@ -178,13 +178,17 @@ def _logger(name: str | None, out: Path) -> Any:
 
 
 def _machine(model: Any) -> str:
+    """What trained the model, for the table: the figures in seconds mean nothing without it."""
     import platform
 
     import torch
 
     device = next(model.parameters()).device
     if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
+        name = torch.cuda.get_device_name(device)
+    else:
+        cpuinfo = Path("/proc/cpuinfo")
+        lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        name = f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
+    return f"{name}, torch {torch.__version__}"
