@@ -11,11 +11,11 @@ import torch
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | Callable[[], bytes]) -> None:
-    """Writes a file so that a reader, or a crash at any moment, finds the old content or the new one, never a part.
+    """Writes a file so that a reader, or a crash at any moment, finds the old content or the new, never a part.
 
     Args:
         path: Where to; its folder must exist.
-        data: The content.
+        data: The content, or what makes it.
 
     Raises:
         OSError: If the disk is full or the folder cannot be written; the old file is still there.
@@ -52,11 +52,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: If the file is damaged, or holds anything but tensors, numbers, strings and containers.
         OSError: If it cannot be read.
     """
+    content = Path(path).read_bytes()  # apart from the reading of it: torch raises OSError for a bad file too
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # torch raises a different kind for every way in which a file can be bad
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # a different kind for every way in which a file can be bad
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path} is no checkpoint that can be read safely: {reason}") from None
     if not isinstance(state, dict):

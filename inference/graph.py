@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from inference.program import Batch, arguments
+from inference.program import Batch, arguments, forked_rng
 
 
 def compile_step(objective: nn.Module, batch: Batch) -> Callable[[Batch], Tensor]:
@@ -14,7 +14,7 @@ def compile_step(objective: nn.Module, batch: Batch) -> Callable[[Batch], Tensor
 
     The objective, backward pass included, is traced into a graph of torch operations and handed to
     ``torch.compile``. What a Pyro program does in Python costs nothing afterwards, and is fixed: branches that
-    depend on the values of the batch are refused.
+    depend on the values of the batch are refused, and so is a module that the graph would not reach.
 
     Args:
         objective: A module whose ``forward(batch)`` is a scalar loss.
@@ -27,24 +27,37 @@ def compile_step(objective: nn.Module, batch: Batch) -> Callable[[Batch], Tensor
         ValueError: If the objective branches on values, or cannot be traced.
     """
     params = {name: param for name, param in objective.named_parameters() if param.requires_grad}
+    unused: set[str] = set()
 
     def loss_and_grads(values: list[Tensor], args: tuple[Tensor, ...]) -> list[Tensor]:
         named = dict(zip(params, values, strict=True))
         loss = torch.func.functional_call(objective, named, (args if isinstance(batch, tuple) else args[0],))
         grads = torch.autograd.grad(loss, values, allow_unused=True)
-        return [loss.detach(), *(torch.zeros_like(v) if g is None else g for v, g in zip(values, grads, strict=True))]
+        unused.update(name for name, grad in zip(params, grads, strict=True) if grad is None)
+        return [
+            loss.detach(),
+            *(torch.zeros_like(v) if g is None else g for v, g in zip(values, grads, strict=True)),
+        ]
 
     if hasattr(objective, "prepare"):
         objective.prepare(batch)
     example = [param.detach().requires_grad_() for param in params.values()]
-    try:
-        with torch.random.fork_rng():
+    with forked_rng():
+        eager = torch.autograd.grad(objective(batch), list(params.values()), allow_unused=True)
+        try:
             graph = make_fx(loss_and_grads)(example, arguments(batch))
-    except Exception as error:
+        except Exception as error:
+            reason = next(iter(str(error).strip().splitlines()), "")
+            raise ValueError(
+                "compile=True expects an objective whose operations do not depend on the values of the batch; "
+                f"tracing it ended in {type(error).__name__}: {reason}"
+            ) from error
+    lost = [name for name, grad in zip(params, eager, strict=True) if grad is not None and name in unused]
+    if lost:
         raise ValueError(
-            "compile=True expects an objective whose operations do not depend on the values of the batch; "
-            f"tracing it ended in {type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        ) from error
+            "compile=True expects the programs to be methods of their modules, or plain functions with pyro.param; "
+            f"the graph does not reach {', '.join(lost)}"
+        )
     compiled = torch.compile(graph, dynamic=False)
 
     def step(batch: Batch) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inference.importance import log_weights
 from inference.objectives import check_items
-from inference.program import Program
+from inference.program import Program, forked_rng, restored_modes
 from inference.progress import progress as show_progress
 
 EXACT, LOWER_BOUND, ESTIMATE = "exact", "lower bound", "estimate"
@@ -76,12 +76,14 @@ def log_likelihood(
     not grow with ``particles``.
 
     Args:
-        model: An object with ``.model`` and ``.guide`` (every model of the zoo), or a Pyro program.
+        model: An object with ``.model`` and ``.guide`` (every model of the zoo), a Pyro program, or an objective: that
+            of plain functions knows the values that `fit` gave their ``pyro.param`` statements.
         x: A split of `zoo.load`, or a tensor ``(num, *event_shape)``.
         guide: The guide, where ``model`` is a program.
         particles: K, at least 1; not used where the density is exact.
         chunk: How many pairs of item and particle are worked on at a time.
-        seed: Seed of the particles; torch's generators are left as they were.
+        seed: Seed of the particles; torch's generators are left as they were. Modules are evaluated in evaluation
+            mode.
         progress: Whether to show a bar.
 
     Raises:
@@ -101,28 +103,28 @@ def log_likelihood(
     if particles < 1 or chunk < 1:
         raise ValueError(f"particles and chunk must be at least 1, got {particles} and {chunk}")
     items = getattr(x, "x", x)
-    check_items(model, items)
-    density = getattr(model, "density", None)
+    program = Program.of(model, guide)
+    source = program.source[0]
+    check_items(source, items)
+    density = getattr(source, "density", None)
     if density not in (None, "exact", "bound"):
-        raise ValueError(f"{type(model).__name__} has no likelihood to estimate: its density is {density!r}")
-    device = next((param.device for param in getattr(model, "parameters", list)()), items.device)
+        raise ValueError(f"{type(source).__name__} has no likelihood to estimate: its density is {density!r}")
+    device = next((param.device for param in program.parameters()), items.device)
 
-    program = Program(model, guide)
-    if density == "exact":
-        kind = EXACT
-    else:
-        kind = LOWER_BOUND if program.prepare(items[:2].to(device)).latent else EXACT
-    total = particles if kind == LOWER_BOUND else 1
     parts: list[Tensor] = []
     variance = 0.0
-    cuda = range(torch.cuda.device_count()) if device.type == "cuda" else ()
     batches = items.split(min(100, chunk))
-    with torch.random.fork_rng(devices=cuda), show_progress("evaluating", len(batches), enabled=progress) as bar:
+    bar_of = show_progress("evaluating", len(batches), enabled=progress)
+    with restored_modes(program), forked_rng(device), bar_of as bar:
+        program.eval()
         torch.manual_seed(seed)
+        latent = density != "exact" and bool(program.prepare(batches[0].to(device)).latent)
+        kind = LOWER_BOUND if latent else EXACT
+        total = particles if latent else 1
         for batch in batches:
             batch = batch.to(device)
             if density == "exact":
-                parts.append(model.log_prob(batch).double().cpu())
+                parts.append(source.log_prob(batch).double().cpu())
             else:
                 log_mean, relative_variance = _streamed(program, batch, total, max(1, chunk // len(batch)))
                 parts.append(log_mean.cpu())

@@ -2,21 +2,31 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 from torch.nn.functional import cross_entropy
+from typing_extensions import override
 
-from inference.importance import log_weights
-from inference.program import Batch, Program, arguments
+from inference.importance import NOT_REPARAMETERIZED, check_structure, log_weights
+from inference.program import (
+    Batch,
+    Program,
+    Structure,
+    arguments,
+    can_be_reparameterized,
+    is_enumerated,
+    owner_of,
+    sample_sites,
+)
 
 
 class Objective(nn.Module):
@@ -34,11 +44,11 @@ class Objective(nn.Module):
     def __init__(self, model: Any, guide: Callable[..., Any] | None = None) -> None:
         super().__init__()
         self.program = Program(model, guide)
-        self.takes_labels = "y" in inspect.signature(self.program.model).parameters
+        self.takes_labels = "y" in _signature(self.program.model).parameters
 
-    def prepare(self, batch: Batch) -> None:
+    def prepare(self, batch: Batch) -> Structure:
         """Runs the programs once, before training, to learn their parameters and to refuse what cannot work."""
-        self.program.prepare(batch)
+        return self.program.prepare(batch)
 
     def check(self, batch: Batch) -> None:
         """Checks data once at the door: by the model's own rule where it has one, else for NaN alone.
@@ -46,6 +56,12 @@ class Objective(nn.Module):
         Raises:
             ValueError: If the data do not suit the model.
         """
+        try:
+            _signature(self.program.model).bind(*arguments(batch))
+        except TypeError as error:
+            raise ValueError(
+                f"the model does not take {len(arguments(batch))} tensors as its data: {error}"
+            ) from None
         check_items(self.program.source[0], *arguments(batch))
 
     def forward(self, batch: Batch) -> Tensor:
@@ -66,27 +82,42 @@ class MaximumLikelihood(Objective):
         0.6931
     """
 
-    def prepare(self, batch: Batch) -> None:
-        structure = self.program.prepare(batch)
-        if structure.latent:
-            raise ValueError(
-                f"maximum likelihood expects a model without latent sites, got {', '.join(structure.latent)}; "
-                "use ELBO or ImportanceWeighted"
-            )
+    @override
+    def prepare(self, batch: Batch) -> Structure:
+        structure = super().prepare(batch)
+        _refuse_latent(structure.latent)
+        return structure
 
+    @override
     def forward(self, batch: Batch) -> Tensor:
-        self.prepare(batch)
+        structure = self.program.structure or self.prepare(batch)
         args = arguments(batch)
         with self.program.scope():
-            return Trace_ELBO().differentiable_loss(self.program.model, self.program.guide, *args) / len(args[0])
+            sites = sample_sites(poutine.trace(self.program.model).get_trace(*args))
+        _refuse_latent([name for name, site in sites.items() if not site["is_observed"]])
+        return -_total([_log_prob_sum(site) for site in sites.values()]) / (
+            structure.population or len(args[0])
+        )
+
+
+def _refuse_latent(names: Iterable[str]) -> None:
+    if names:
+        raise ValueError(
+            f"maximum likelihood expects a model without latent sites, got {', '.join(names)}; "
+            "use ELBO or ImportanceWeighted"
+        )
 
 
 class ELBO(Objective):
     """Negative evidence lower bound: E_q[log q(z | x) - log p(x, z)], in nats per item.
 
-    Reparameterised, with the KL divergence between guide and prior analytic where Pyro knows it. Latent sites
-    that the guide marks with ``infer={"enumerate": "parallel"}`` are summed out exactly; where a latent site has
-    no reparameterisation, its gradient is the score-function one.
+    Reparameterised, with the KL divergence between guide and prior analytic where Pyro knows it and the guide
+    draws its sites in the model's order. Latent sites that the guide, or the model alone, marks with
+    ``infer={"enumerate": "parallel"}`` are summed out exactly; where a latent site has no reparameterisation,
+    its gradient is the score-function one.
+
+    Where the programs have global latent sites, let their data plate know how many items there are in all,
+    ``pyro.plate("data", num, subsample=x)``: the bound is then scaled to all of them, and divided by ``num``.
 
     Args:
         model: An object with ``.model`` and ``.guide``, or a Pyro program.
@@ -109,52 +140,82 @@ class ELBO(Objective):
             raise ValueError(f"num_particles must be at least 1, got {num_particles}")
         self.num_particles = num_particles
 
+    @override
+    def extra_repr(self) -> str:
+        return f"num_particles={self.num_particles}"
+
+    @override
+    def prepare(self, batch: Batch) -> Structure:
+        structure = super().prepare(batch)
+        if structure.unguided:
+            raise ValueError(
+                f"the guide lacks latent sites of the model: {', '.join(structure.unguided)}; draw them there, or "
+                "enumerate them in the model"
+            )
+        return structure
+
+    @override
     def forward(self, batch: Batch) -> Tensor:
-        structure = self.program.prepare(batch)
+        structure = self.program.structure or self.prepare(batch)
         args = arguments(batch)
+        num = structure.population or len(args[0])
         with self.program.scope():
-            if structure.reparameterized and not structure.enumerated:
-                return self._reparameterized(*args) / len(args[0])
-            estimator = TraceEnum_ELBO if structure.enumerated else Trace_ELBO
-            elbo = estimator(
+            model, guide = self.program.model, self.program.guide
+            if self.num_particles > 1:
+                particles = pyro.plate("_particles", self.num_particles, dim=-1 - structure.plate_nesting)
+                model, guide = particles(model), particles(guide)
+            guide_trace = poutine.trace(guide).get_trace(*args)
+            # Which sites there are may differ from batch to batch, for instance where labels are missing in some.
+            drawn = sample_sites(guide_trace)
+            enumerated = bool(structure.summed_out) or any(map(is_enumerated, drawn.values()))
+            if can_be_reparameterized(drawn) and not enumerated:
+                model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args)
+                return _reparameterized(sample_sites(model_trace), drawn) / self.num_particles / num
+            elbo = (TraceEnum_ELBO if enumerated else Trace_ELBO)(
                 num_particles=self.num_particles,
                 vectorize_particles=self.num_particles > 1,
                 max_plate_nesting=structure.plate_nesting,
             )
-            return elbo.differentiable_loss(self.program.model, self.program.guide, *args) / len(args[0])
+            loss = elbo.differentiable_loss if torch.is_grad_enabled() else elbo.loss
+            return torch.as_tensor(loss(self.program.model, self.program.guide, *args)) / num
 
-    def _reparameterized(self, *args: Tensor) -> Tensor:
-        """What Pyro's TraceMeanField_ELBO computes, summed over the batch, at half its cost.
 
-        Pyro's also scores every latent site under model and guide where the divergence is analytic, and reads
-        the loss back as a number, which a traced graph cannot do.
-        """
-        model, guide = self.program.model, self.program.guide
-        if self.num_particles > 1:
-            assert self.program.structure is not None
-            dim = -1 - self.program.structure.plate_nesting
-            particles = pyro.plate("_particles", self.num_particles, dim=dim)
-            model, guide = particles(model), particles(guide)
-        guide_trace = poutine.trace(guide).get_trace(*args)
-        model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args)
-        loss: Tensor | float = 0.0
-        for name, site in model_trace.nodes.items():
-            if site["type"] != "sample" or site_is_subsample(site):
-                continue
-            if site["is_observed"]:
-                loss = loss - _log_prob_sum(site)
-                continue
-            posterior = guide_trace.nodes[name]
-            try:
-                divergence = kl_divergence(posterior["fn"], site["fn"])
-            except NotImplementedError:
-                loss = loss + _log_prob_sum(posterior) - _log_prob_sum(site)
-            else:
-                loss = loss + scale_and_mask(divergence, posterior["scale"], posterior["mask"]).sum()
-        for name, site in guide_trace.nodes.items():
-            if site["type"] == "sample" and name not in model_trace.nodes:
-                loss = loss + _log_prob_sum(site)
-        return torch.as_tensor(loss) / self.num_particles
+def _reparameterized(sites: dict[str, Any], guide_sites: dict[str, Any]) -> Tensor:
+    """What Pyro's TraceMeanField_ELBO computes, at half its cost, summed over particles and items.
+
+    Pyro's also scores every latent site under model and guide where the divergence is analytic, and reads the
+    loss back as a number, which a traced graph cannot do.
+    """
+    shared = [name for name in sites if name in guide_sites]
+    # log p(z_1 | z_2) may be averaged over q(z_1) alone only where z_2 was not drawn from z_1.
+    same_order = shared == [name for name in guide_sites if name in sites]
+    terms = [_log_prob_sum(site) for name, site in guide_sites.items() if name not in sites]
+    for name, site in sites.items():
+        posterior = guide_sites.get(name)
+        divergence = _analytic_divergence(posterior["fn"], site["fn"]) if posterior and same_order else None
+        if divergence is not None:
+            terms.append(scale_and_mask(divergence, posterior["scale"], posterior["mask"]).sum())
+        else:
+            terms.append(-_log_prob_sum(site))
+            if posterior:
+                terms.append(_log_prob_sum(posterior))
+    return _total(terms)
+
+
+def _analytic_divergence(q: Any, p: Any) -> Tensor | None:
+    base = q
+    while hasattr(base, "base_dist"):
+        base = base.base_dist
+    if isinstance(base, Delta):  # Pyro's formula leaves out the density that an AutoGuide puts on its points
+        return None
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        return None
+
+
+def _total(terms: list[Tensor]) -> Tensor:
+    return sum(terms[1:], terms[0]) if terms else torch.zeros(())
 
 
 class SupervisedELBO(ELBO):
@@ -192,27 +253,29 @@ class SupervisedELBO(ELBO):
             raise ValueError(
                 f"a supervised ELBO expects programs with an argument y and a classifier, got {type(model).__name__}"
             )
-        self.classifier = [classifier]
-        if isinstance(classifier, nn.Module):
-            self.classifier_module = classifier
+        self.classifier = [classifier]  # in a list: a method is no module, and its module may be the model
+        self.classifier_owner = owner_of(classifier)
         self.weight = weight
 
+    @override
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, weight={self.weight}"
+
+    @override
     def forward(self, batch: Batch) -> Tensor:
         x, *labels = arguments(batch)
         loss = super().forward(batch)
         if not labels:
             return loss
-        y = labels[0]
-        known = (y >= 0).sum().clamp(min=1)
-        logits = self.classifier[0](x)
-        return loss + self.weight * cross_entropy(logits, y, ignore_index=-1, reduction="sum") / known
+        return loss + self.weight * _mean_over_known(self.classifier[0](x), labels[0])
 
 
 class CrossEntropy(nn.Module):
     """Mean negative log-probability of the labels under a classifier alone: -1/n Σ log q(y_i | x_i), in nats per item.
 
     Args:
-        classifier: A module that gives the logits of a batch of items, shape ``(batch, classes)``.
+        classifier: A module, or a method of one, that gives the logits of a batch of items, shape
+            ``(batch, classes)``.
 
     Example:
         >>> loss = CrossEntropy(nn.Linear(3, 2))
@@ -222,14 +285,31 @@ class CrossEntropy(nn.Module):
 
     takes_labels = True
 
-    def __init__(self, classifier: nn.Module) -> None:
+    def __init__(self, classifier: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.classifier = classifier
+        self.classifier = [classifier]
+        self.classifier_owner = owner_of(classifier)
+
+    def check(self, batch: Batch) -> None:
+        """Checks that there are labels.
+
+        Raises:
+            ValueError: If there are none, or the items hold NaN.
+        """
+        args = arguments(batch)
+        if len(args) != 2:
+            raise ValueError(f"a cross-entropy expects items and their labels, got {len(args)} tensors")
+        check_items(None, *args)
 
     def forward(self, batch: Batch) -> Tensor:
-        """The loss of a batch ``(x, y)``; labels of -1 are passed over."""
+        """The loss of a batch ``(x, y)``; labels of -1 are passed over, and all of them missing is a loss of 0."""
         x, y = arguments(batch)
-        return cross_entropy(self.classifier(x), y, ignore_index=-1)
+        return _mean_over_known(self.classifier[0](x), y)
+
+
+def _mean_over_known(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of the labels that are not -1; 0 where all are."""
+    return cross_entropy(logits, y, ignore_index=-1, reduction="sum") / (y >= 0).sum().clamp(min=1)
 
 
 class ImportanceWeighted(Objective):
@@ -252,23 +332,32 @@ class ImportanceWeighted(Objective):
         | https://arxiv.org/abs/1509.00519
     """
 
-    def __init__(self, model: Any, guide: Callable[..., Any] | None = None, *, num_particles: int = 50) -> None:
+    def __init__(
+        self, model: Any, guide: Callable[..., Any] | None = None, *, num_particles: int = 50
+    ) -> None:
         super().__init__(model, guide)
         if num_particles < 1:
             raise ValueError(f"num_particles must be at least 1, got {num_particles}")
         self.num_particles = num_particles
 
-    def prepare(self, batch: Batch) -> None:
-        structure = self.program.prepare(batch)
-        if not structure.reparameterized:
-            raise ValueError(
-                "the importance-weighted objective expects latent sites that can be reparameterised; "
-                f"one of {', '.join(structure.latent)} cannot"
-            )
+    @override
+    def extra_repr(self) -> str:
+        return f"num_particles={self.num_particles}"
 
+    @override
+    def prepare(self, batch: Batch) -> Structure:
+        structure = super().prepare(batch)
+        check_structure(structure)
+        if not structure.reparameterized:
+            raise ValueError(f"{NOT_REPARAMETERIZED}; one of {', '.join(structure.latent)} cannot")
+        return structure
+
+    @override
     def forward(self, batch: Batch) -> Tensor:
-        self.prepare(batch)
-        weights = log_weights(self.program, *arguments(batch), num_particles=self.num_particles)
+        if self.program.structure is None:
+            self.prepare(batch)
+        args = arguments(batch)
+        weights = log_weights(self.program, *args, num_particles=self.num_particles, reparameterized=True)
         return math.log(self.num_particles) - weights.logsumexp(dim=0).mean()
 
 
@@ -286,7 +375,13 @@ def check_items(model: Any, *args: Tensor) -> None:
         model.check(*args)
         return
     for values in args:
+        if isinstance(values, Tensor) and (values.dim() == 0 or len(values) == 0):
+            raise ValueError(f"expected at least one item, got a tensor of shape {tuple(values.shape)}")
         if not isinstance(values, Tensor):
             raise ValueError(f"expected a tensor of items, got {type(values).__name__}")
         if values.is_floating_point() and values.isnan().any():
             raise ValueError(f"expected numbers, got NaN in {int(values.isnan().sum())} of the entries")
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function.forward if isinstance(function, nn.Module) else function)

@@ -1,13 +1,16 @@
 """A pair of Pyro programs, model and guide, with the parameters that belong to them."""
 
+import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 Batch = Tensor | tuple[Tensor, ...]
@@ -20,27 +23,33 @@ class Structure:
 
     Attributes:
         latent: Names of the latent sites.
+        unguided: Names of those that the guide lacks and that are not enumerated.
+        summed_out: Names of those that the guide lacks and that are enumerated in the model.
         reparameterized: Whether every latent site of the guide can be drawn with a gradient.
-        enumerated: Whether the guide marks a latent site for parallel enumeration.
+        enumerated: Whether a latent site is marked for parallel enumeration, in the guide or in the model alone.
         plate_nesting: How many dimensions the plates take, counted from the right.
         data_dim: The (negative) dimension of the one full plate over the batch, None where there is none.
-        loose: Names of the sites that lie outside that plate.
+        loose: Names of the sites, of model and guide, that lie outside that plate.
+        population: Full size of the plate over the batch where the batch is a subsample of it, else None.
     """
 
     latent: tuple[str, ...]
+    unguided: tuple[str, ...]
+    summed_out: tuple[str, ...]
     reparameterized: bool
     enumerated: bool
     plate_nesting: int
     data_dim: int | None
     loose: tuple[str, ...]
+    population: int | None
 
 
 class Program(nn.Module):
     """A model and its guide, however they were written, as one module that owns their parameters.
 
     The parameters are those of the modules that the programs belong to, and those that the programs make by
-    bare ``pyro.param`` statements (known after `prepare`). Runs of the programs inside `scope` read and write
-    a parameter store of their own, so that Pyro's global one stays as it was.
+    ``pyro.param`` and ``pyro.module`` statements in plain functions (known after `prepare`). Runs of the programs
+    inside `scope` read and write a parameter store of their own, so that Pyro's global one stays as it was.
 
     Args:
         model: An object with the methods ``model`` and ``guide`` (every model of the zoo), or a Pyro program:
@@ -63,13 +72,19 @@ class Program(nn.Module):
             )
         self.model_fn = [model]
         self.guide_fn = [guide or _empty_guide]
-        owners = [fn if isinstance(fn, nn.Module) else getattr(fn, "__self__", None) for fn in (model, guide)]
-        unique = {id(owner): owner for owner in owners if isinstance(owner, nn.Module)}
+        unique = {id(owner): owner for owner in map(owner_of, (model, guide)) if owner is not None}
         self.owners = nn.ModuleList(unique.values())
         self.free_parameters = nn.ParameterList()
         self._free_names: list[str] = []
-        self._store: dict[str, Any] = {"params": {}, "constraints": {}}
+        self._owned: list[tuple[str, nn.Module, str]] = []  # name in the store, module, name in the module
+        self._constraints: dict[str, Any] = {}
         self.structure: Structure | None = None
+
+    @classmethod
+    def of(cls, model: Any, guide: Callable[..., Any] | None = None) -> Self:
+        """The program of an objective, a program as it is, or a new one: what was trained keeps its parameters."""
+        model = getattr(model, "program", model)
+        return model if isinstance(model, cls) else cls(model, guide)
 
     @property
     def model(self) -> Callable[..., Any]:
@@ -82,14 +97,20 @@ class Program(nn.Module):
         return self.guide_fn[0]
 
     @contextmanager
-    def scope(self) -> Iterator[None]:
-        """Runs what is inside on the program's own parameter store, without Pyro's per-step validation."""
-        self._store["params"].update(zip(self._free_names, self.free_parameters, strict=True))
-        with pyro.get_param_store().scope(self._store), pyro.validation_enabled(False):
-            yield
+    def scope(self) -> Iterator[dict[str, Any]]:
+        """Runs what is inside on the program's own parameter store, without Pyro's per-step validation.
+
+        A module's parameters are looked up in the module each time: a store that remembered them from one run to
+        the next would overrule it.
+        """
+        params = {name: module._parameters[attribute] for name, module, attribute in self._owned}
+        params.update(zip(self._free_names, self.free_parameters, strict=True))
+        state = {"params": params, "constraints": self._constraints}
+        with pyro.get_param_store().scope(state), pyro.validation_enabled(False):
+            yield state
 
     def parameter_values(self) -> dict[str, Tensor]:
-        """The parameters of bare ``pyro.param`` statements, constrained, by name."""
+        """The parameters of ``pyro.param`` statements in plain functions, constrained, by name."""
         with torch.no_grad(), self.scope():
             store = pyro.get_param_store()
             return {name: store[name].clone() for name in self._free_names}
@@ -98,24 +119,38 @@ class Program(nn.Module):
         """Runs the programs once, with Pyro's validation, and learns their parameters and structure.
 
         Args:
-            batch: A few items, as the programs take them.
+            batch: Some items, as the programs take them.
 
         Raises:
             ValueError: If a program fails on them; the message is Pyro's.
         """
-        if self.structure is not None:
-            return self.structure
         args = arguments(batch)
-        with self.scope(), pyro.validation_enabled(True), torch.random.fork_rng():
-            guide_trace = poutine.trace(self.guide).get_trace(*args)
-            model_trace = poutine.trace(poutine.replay(self.model, guide_trace)).get_trace(*args)
-        known = {id(param) for param in self.parameters()}
-        for name, value in self._store["params"].items():
-            if id(value) not in known:
+        self._owned.clear()
+        with forked_rng(), self.scope() as state, pyro.validation_enabled(True):
+            model_trace, guide_trace = self._traces(args)
+            dims = _dims_of_size(len(args[0]), model_trace, guide_trace)
+            if len(dims) > 1:  # another plate is of the batch's size; that over the batch grows with it
+                longer = self._traces(tuple(torch.cat([values, values[:1]]) for values in args))
+                dims &= _dims_of_size(len(args[0]) + 1, *longer)
+        places = {id(param): path for path, param in self.named_parameters()}
+        for name, value in state["params"].items():
+            self._constraints[name] = state["constraints"][name]
+            if id(value) in places:
+                module, _, attribute = places[id(value)].rpartition(".")
+                if name not in self._free_names:
+                    self._owned.append((name, self.get_submodule(module), attribute))
+            else:
                 self._free_names.append(name)
-                self.free_parameters.append(nn.Parameter(value.detach().clone()))
-        self.structure = _structure(model_trace, guide_trace, len(args[0]))
+                shared = isinstance(
+                    value, nn.Parameter
+                )  # with a module that the function passed to pyro.module
+                self.free_parameters.append(value if shared else nn.Parameter(value.detach().clone()))
+        self.structure = _structure(model_trace, guide_trace, len(args[0]), min(dims, default=None))
         return self.structure
+
+    def _traces(self, args: tuple[Tensor, ...]) -> tuple[poutine.Trace, poutine.Trace]:
+        guide_trace = poutine.trace(self.guide).get_trace(*args)
+        return poutine.trace(poutine.replay(self.model, guide_trace)).get_trace(*args), guide_trace
 
 
 def arguments(batch: Batch) -> tuple[Tensor, ...]:
@@ -123,37 +158,91 @@ def arguments(batch: Batch) -> tuple[Tensor, ...]:
     return tuple(batch) if isinstance(batch, tuple | list) else (batch,)
 
 
+def owner_of(function: Any) -> nn.Module | None:
+    """The module that a program is, or is a method of; Pyro's handlers and `functools.partial` are looked through."""
+    function = inspect.unwrap(function)
+    while isinstance(function, partial):
+        function = function.func
+    owner = function if isinstance(function, nn.Module) else getattr(function, "__self__", None)
+    return owner if isinstance(owner, nn.Module) else None
+
+
+def forked_rng(device: torch.device | None = None) -> AbstractContextManager[None]:
+    """Leaves torch's generators as they were: the CPU's, and CUDA's where it is in use."""
+    on_cuda = torch.cuda.is_initialized() or (device is not None and device.type == "cuda")
+    return torch.random.fork_rng(devices=range(torch.cuda.device_count()) if on_cuda else ())
+
+
+@contextmanager
+def restored_modes(module: nn.Module) -> Iterator[None]:
+    """Leaves every submodule in training or evaluation mode, as it was."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def sample_sites(trace: poutine.Trace) -> dict[str, dict[str, Any]]:
+    """The sample sites of a trace, but for the indices that plates draw, by name."""
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not site_is_subsample(site)
+    }
+
+
+def can_be_reparameterized(guide_sites: dict[str, dict[str, Any]]) -> bool:
+    """Whether every latent site can be drawn with a gradient."""
+    return all(
+        site["is_observed"] or getattr(site["fn"], "has_rsample", False) for site in guide_sites.values()
+    )
+
+
+def is_enumerated(site: dict[str, Any]) -> bool:
+    """Whether a latent site is marked to be summed out."""
+    return not site["is_observed"] and site["infer"].get("enumerate") == "parallel"
+
+
 def _empty_guide(*args: Any, **kwargs: Any) -> None:
     """The guide of a model without latent sites."""
 
 
-def _structure(model_trace: poutine.Trace, guide_trace: poutine.Trace, num: int) -> Structure:
-    sites = {name: site for name, site in model_trace.nodes.items() if site["type"] == "sample"}
-    sites = {name: site for name, site in sites.items() if not poutine.util.site_is_subsample(site)}
-    guide_sites = [
-        site
-        for site in guide_trace.nodes.values()
-        if site["type"] == "sample" and not poutine.util.site_is_subsample(site)
-    ]
-    frames = [
-        {frame for frame in site["cond_indep_stack"] if frame.vectorized} for site in (*sites.values(), *guide_sites)
-    ]
-    nesting = max((-frame.dim for stack in frames for frame in stack), default=0)
-    over_batch = [
-        frame for stack in frames for frame in stack if frame.size == num and frame.full_size in (None, num)
-    ]
-    dims = [frame.dim for frame in over_batch]
-    data_dim = max(set(dims), key=dims.count) if dims else None
-    loose = tuple(
-        name
-        for name, site in sites.items()
+def _frames(*traces: poutine.Trace) -> list[Any]:
+    """The plates around the sites, that of a site with two twice."""
+    sites = [site for trace in traces for site in sample_sites(trace).values()]
+    return [frame for site in sites for frame in site["cond_indep_stack"] if frame.vectorized]
+
+
+def _dims_of_size(num: int, *traces: poutine.Trace) -> set[int]:
+    """Dimensions of the full plates of that size."""
+    return {frame.dim for frame in _frames(*traces) if frame.size == num and frame.full_size in (None, num)}
+
+
+def _structure(
+    model_trace: poutine.Trace, guide_trace: poutine.Trace, num: int, data_dim: int | None
+) -> Structure:
+    sites, guide_sites = sample_sites(model_trace), sample_sites(guide_trace)
+    latent = [name for name, site in sites.items() if not site["is_observed"]]
+    unguided = [name for name in latent if name not in guide_sites]
+    summed_out = [name for name in unguided if is_enumerated(sites[name])]
+    frames = _frames(model_trace, guide_trace)
+    loose = {
+        name: None
+        for trace_sites in (sites, guide_sites)
+        for name, site in trace_sites.items()
         if not any(frame.dim == data_dim and frame.size == num for frame in site["cond_indep_stack"])
-    )
+    }
+    subsampled = [frame.full_size for frame in frames if frame.size == num and (frame.full_size or 0) > num]
     return Structure(
-        latent=tuple(name for name, site in sites.items() if not site["is_observed"]),
-        reparameterized=all(getattr(site["fn"], "has_rsample", False) for site in guide_sites),
-        enumerated=any(site["infer"].get("enumerate") == "parallel" for site in guide_sites),
-        plate_nesting=nesting,
+        latent=tuple(latent),
+        unguided=tuple(name for name in unguided if name not in summed_out),
+        summed_out=tuple(summed_out),
+        reparameterized=can_be_reparameterized(guide_sites),
+        enumerated=bool(summed_out) or any(map(is_enumerated, guide_sites.values())),
+        plate_nesting=max((-frame.dim for frame in frames), default=0),
         data_dim=data_dim,
-        loose=loose,
+        loose=tuple(loose),
+        population=min(subsampled, default=None),
     )

@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from inference.checkpoint import load_checkpoint, save_checkpoint
 from inference.graph import compile_step
-from inference.program import Batch, arguments
+from inference.program import Batch, arguments, forked_rng, restored_modes
 from inference.progress import progress as show_progress
+
+CHECKED_AT_A_TIME = 10_000
+"""Items of a dynamic split that are drawn at once to be checked."""
 
 SCHEDULES = ("constant", "cosine")
 """How the learning rate runs: as it is, or along half a cosine from ``lr`` down to a hundredth of it."""
@@ -79,7 +82,8 @@ def fit(
         train: A split of `zoo.load`, a tensor ``(num, *event_shape)``, or a tuple of tensors that go together.
         valid: The same, for early stopping and the choice of the best weights.
         epochs: How many times through ``train``, at least 1.
-        batch_size: Items for each step, over all devices together.
+        batch_size: Items for each step, over all devices together. Where it takes in all items, they keep their
+            order, so that a guide may have parameters for each (an AutoGuide over sites in the data plate).
         lr: Learning rate.
         schedule: ``"constant"`` or ``"cosine"``.
         optimizer: ``optimizer(parameters, lr=lr)``; None is Adam, fused where the device has it.
@@ -120,8 +124,12 @@ def fit(
         raise ValueError(f"lr must be above 0, got {lr}")
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"clip_norm must be above 0, got {clip_norm}")
     if patience is not None and (patience < 1 or valid is None):
-        raise ValueError(f"patience expects at least 1 and a valid set, got {patience} and {type(valid).__name__}")
+        raise ValueError(
+            f"patience expects at least 1 and a valid set, got {patience} and {type(valid).__name__}"
+        )
 
     several = devices * num_nodes > 1 or "LOCAL_RANK" in os.environ
     if compile and several:
@@ -135,65 +143,96 @@ def fit(
         loggers=logger,
     )
     fabric.launch()
-    if batch_size < fabric.world_size:
-        raise ValueError(f"batch_size must be at least 1 for each of {fabric.world_size} devices, got {batch_size}")
+    if min(batch_size, len(items)) < fabric.world_size:
+        raise ValueError(
+            f"batch_size and the number of items must be at least 1 for each of {fabric.world_size} devices, got "
+            f"{batch_size} and {len(items)}"
+        )
+    if checkpoint is not None and fabric.global_rank == 0 and not Path(checkpoint).parent.is_dir():
+        raise ValueError(f"checkpoint must lie in a folder that exists, got {checkpoint}")
 
     settings = {
         "items": len(items),
+        "data": items.digest(),
+        "valid_items": 0 if valid_items is None else len(valid_items),
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,
         "schedule": schedule,
-        "optimizer": getattr(optimizer, "__qualname__", "Adam"),
         "clip_norm": clip_norm,
         "patience": patience,
         "precision": str(precision),
         "devices": fabric.world_size,
         "compile": compile,
         "seed": seed,
-        "shapes": {name: list(value.shape) for name, value in objective.state_dict().items()},
     }
-    run = _Run(
-        fabric, objective, items, valid_items, settings, checkpoint, checkpoint_seconds, optimizer, progress
-    )
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if fabric.device.type == "cuda" else ()):
+    with restored_modes(objective), forked_rng(fabric.device):
+        run = _Run(
+            fabric,
+            objective,
+            items,
+            valid_items,
+            settings,
+            checkpoint,
+            checkpoint_seconds,
+            optimizer,
+            progress,
+        )
         return run()
 
 
 def _check_range(**values: int) -> None:
     for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
 
 
 class _Items:
     """Training or validation data, whatever they came as."""
 
     def __init__(self, objective: nn.Module, data: Any) -> None:
-        self.split = data if hasattr(data, "batch") else None
+        self.split = None if isinstance(data, Tensor | tuple | list) else data
+        self.dynamic = bool(getattr(data, "dynamic", False))
+        self.single = isinstance(data, Tensor)
+        self.tensors = arguments(data)
         if self.split is not None:
-            labels = data.y if getattr(objective, "takes_labels", False) else None
-            self.tensors = (data.x,) if labels is None else (data.x, labels)
-        else:
-            self.tensors = arguments(data)
-        sizes = {len(values) if isinstance(values, Tensor) else None for values in self.tensors}
-        if None in sizes or len(sizes) != 1 or 0 in sizes:
+            labels = getattr(data, "y", None) if getattr(objective, "takes_labels", False) else None
+            # A dynamic split makes its fixed items when it is asked for them; training never does, to save memory.
+            head = () if self.dynamic else (getattr(data, "x", data),)
+            self.tensors = head if labels is None else (*head, labels)
+            self.single = labels is None
+        sizes = {len(values) if isinstance(values, Tensor) and values.dim() else 0 for values in self.tensors}
+        sizes |= {len(data)} if self.dynamic else set()
+        if len(sizes) != 1 or 0 in sizes:
             came = ", ".join(
                 str(tuple(v.shape)) if isinstance(v, Tensor) else type(v).__name__ for v in self.tensors
             )
-            raise ValueError(f"expected a tensor of items, or tensors of as many items each, got {came}")
+            raise ValueError(
+                f"expected a tensor of items, or tensors of as many items each, got {came or 'none'}"
+            )
+        self.num = sizes.pop()
         if hasattr(objective, "check"):
-            objective.check(self.tensors)
-        self.alone = self.split is None and isinstance(data, Tensor)
+            all_of_them = torch.arange(self.num).split(CHECKED_AT_A_TIME) if self.dynamic else [slice(None)]
+            for index in all_of_them:
+                objective.check(self.batch(index, _generator("check")))
 
     def __len__(self) -> int:
-        return len(self.tensors[0])
+        return self.num
 
-    def batch(self, index: Tensor, generator: torch.Generator | None = None) -> Batch:
-        """The items at ``index``; a split may draw them afresh (dynamic binarisation)."""
-        x = self.tensors[0][index] if generator is None or self.split is None else self.split.batch(index, generator)
-        rest = [values[index] for values in self.tensors[1:]]
-        return (x, *rest) if rest or not (self.alone or self.split is not None) else x
+    def batch(self, index: Tensor | slice, generator: torch.Generator | None = None) -> Batch:
+        """The items at ``index``; with a generator, a dynamic split draws them afresh (dynamic binarisation)."""
+        values = [values[index] for values in self.tensors]
+        if self.dynamic:
+            assert self.split is not None
+            values.insert(0, self.split.x[index] if generator is None else self.split.batch(index, generator))
+        return values[0] if self.single else tuple(values)
+
+    def digest(self) -> str:
+        """A fingerprint of the first items, so that a training is not resumed on other data of the same size."""
+        digest = hashlib.blake2b(digest_size=8)
+        for values in arguments(self.batch(torch.arange(min(self.num, 100)), _generator("digest"))):
+            digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
 
 class _Run:
@@ -211,75 +250,89 @@ class _Run:
         optimizer: Callable[..., torch.optim.Optimizer] | None,
         progress: bool,
     ) -> None:
-        self.fabric, self.objective, self.items, self.valid, self.settings = fabric, objective, items, valid, settings
+        self.fabric, self.objective, self.items, self.valid = fabric, objective, items, valid
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.checkpoint_seconds = checkpoint_seconds
         self.seed, self.epochs = settings["seed"], settings["epochs"]
         self.progress = progress and fabric.global_rank == 0
         self.result = FitResult(rank=fabric.global_rank)
-        self.best: dict[str, Tensor] | None = None
+        self.best: dict[str, Tensor] = {}
         self.saved_epoch = 0
 
         if hasattr(objective, "prepare"):
             torch.manual_seed(_derive_seed(self.seed, "prepare"))
-            objective.prepare(items.batch(torch.arange(min(len(items), 2))))
+            first = torch.arange(min(len(items), settings["batch_size"]))
+            objective.prepare(items.batch(first, _generator("prepare")))
         params = [param for param in objective.parameters() if param.requires_grad]
         if not params:
             raise ValueError("the objective has no parameters to train; does its program belong to a module?")
         adam = {"fused": True} if params[0].device.type in ("cpu", "cuda") else {}
         made = (optimizer or torch.optim.Adam)(params, lr=settings["lr"], **({} if optimizer else adam))
+        self.settings = {
+            **settings,
+            "objective": f"{type(objective).__name__}({objective.extra_repr()})",
+            "optimizer": f"{type(made).__name__}({made.defaults})",
+            "shapes": {name: list(value.shape) for name, value in objective.state_dict().items()},
+        }
         self.module, self.optimizer = fabric.setup(objective, made)
         self.compiled: Callable[[Batch], Tensor] | None = None
 
     def __call__(self) -> FitResult:
+        self.keep_best(epoch=0)
         self.resume()
         started, before = time.monotonic(), self.result.seconds
         saved = started
+        history = self.result.history
         try:
-            with show_progress(
-                "training", self.epochs, done=len(self.result.history), enabled=self.progress
-            ) as bar:
-                for epoch in range(len(self.result.history) + 1, self.epochs + 1):
+            with show_progress("training", self.epochs, done=len(history), enabled=self.progress) as bar:
+                for epoch in range(len(history) + 1, self.epochs + 1):
                     if self.out_of_patience():
                         self.result.stopped_early = True
                         break
                     row = self.train_epoch(epoch)
-                    self.result.history.append(row)
+                    if all(row.get("valid", 0.0) <= earlier.get("valid", 0.0) for earlier in history):
+                        self.keep_best(epoch)
+                    history.append(row)
                     self.result.seconds = before + time.monotonic() - started
-                    self.keep_best(row)
                     self.fabric.log_dict({name: row[name] for name in row if name != "epoch"}, step=epoch)
-                    bar.advance(" ".join(f"{name} {row[name]:.2f}" for name in ("train", "valid") if name in row))
+                    bar.advance(
+                        " ".join(f"{name} {row[name]:.2f}" for name in ("train", "valid") if name in row)
+                    )
                     if time.monotonic() - saved >= self.checkpoint_seconds:
                         self.save()
                         saved = time.monotonic()
+            self.save()
         except KeyboardInterrupt:
             self.result.interrupted = True
-        except FloatingPointError:
+            if not history:
+                return self.result  # part of a first epoch has taught more than nothing
+        except (FloatingPointError, OSError):
             self.restore_best()
             raise
-        if not self.result.interrupted:
-            self.save()
         self.restore_best()
         return self.result
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         torch.manual_seed(_derive_seed(self.seed, epoch, self.fabric.global_rank))
-        order = torch.Generator().manual_seed(_derive_seed(self.seed, epoch, "order"))
-        noise = torch.Generator().manual_seed(_derive_seed(self.seed, epoch, "items", self.fabric.global_rank))
+        noise = _generator(self.seed, epoch, "items", self.fabric.global_rank)
         self.module.train()
-        total = torch.zeros((), dtype=torch.float64)
-        num = 0
-        chunks = list(self.batches(torch.randperm(len(self.items), generator=order)))
+        losses: list[Tensor] = []
+        chunks = list(self.batches(self.order(epoch)))
         for step, index in enumerate(chunks):
             lr = self.learning_rate(epoch - 1 + step / len(chunks))
-            loss = self.step(self.items.batch(index, noise), lr)
-            total += loss.detach().cpu() * len(index)
-            num += len(index)
-            if step % 100 == 99 or step == len(chunks) - 1:
-                self.check_finite(total, epoch, step)
-        row = {"epoch": epoch, "train": total.item() / num}
+            losses.append(self.step(self.items.batch(index, noise), lr).detach())
+            if step % 100 == 99:
+                self.finite(torch.stack(losses[-100:]).sum(), epoch, step)
+        sizes = torch.tensor([len(index) for index in chunks], dtype=torch.float64)
+        mean = (torch.stack(losses).cpu().double() * sizes).sum() / sizes.sum()
+        row = {"epoch": epoch, "train": self.finite(mean, epoch, len(chunks) - 1)}
         if self.valid is not None:
             row["valid"] = self.validate()
+            if math.isnan(row["valid"]):
+                raise self.failure(math.nan, epoch, len(chunks) - 1)
+        # The last step may have spoilt weights that no training loss has been computed with.
+        if not all(param.isfinite().all() for param in self.objective.parameters()):
+            raise self.failure(math.nan, epoch, len(chunks) - 1)
         return {**row, "lr": lr}
 
     def step(self, batch: Batch, lr: float) -> Tensor:
@@ -302,14 +355,20 @@ class _Run:
 
     def compiled_step(self, batch: Batch) -> Callable[[Batch], Tensor] | None:
         """The compiled step for batches of full size; the smaller one at the end of an epoch runs eagerly."""
-        if not self.settings["compile"] or len(arguments(batch)[0]) < min(
-            self.settings["batch_size"], len(self.items)
-        ):
+        if not self.settings["compile"]:
+            return None
+        if len(arguments(batch)[0]) < min(self.settings["batch_size"], len(self.items)):
             return None
         if self.compiled is None:
             with self.fabric.autocast():
                 self.compiled = compile_step(self.objective, batch)
         return self.compiled
+
+    def order(self, epoch: int) -> Tensor:
+        """All items as one batch keep their order, so that a guide may have parameters for each of them."""
+        if self.settings["batch_size"] >= len(self.items):
+            return torch.arange(len(self.items))
+        return torch.randperm(len(self.items), generator=_generator(self.seed, epoch, "order"))
 
     def batches(self, order: Tensor) -> Iterator[Tensor]:
         """This rank's part of every batch; all ranks have parts of the same size."""
@@ -337,22 +396,25 @@ class _Run:
             return lr
         return lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * epochs_done / self.epochs)))
 
-    def check_finite(self, total: Tensor, epoch: int, step: int) -> None:
-        if not torch.isfinite(total):
-            raise FloatingPointError(
-                f"the loss became {total.item()} in epoch {epoch}, by step {step + 1}; a lower lr or clip_norm may "
-                f"help. Kept: the weights of epoch {self.result.best_epoch}"
-            )
+    def finite(self, loss: Tensor, epoch: int, step: int) -> float:
+        """The mean of a loss over the ranks, so that all of them give up together where it is not finite."""
+        value = torch.as_tensor(self.fabric.all_reduce(loss.to(self.fabric.device), reduce_op="mean")).item()
+        if not math.isfinite(value):
+            raise self.failure(value, epoch, step)
+        return value
 
-    def keep_best(self, row: dict[str, float]) -> None:
-        history = self.result.history
-        if "valid" not in row or row["valid"] <= min(earlier["valid"] for earlier in history):
-            self.result.best_epoch = int(row["epoch"])
-            self.best = {name: value.detach().clone() for name, value in self.objective.state_dict().items()}
+    def failure(self, value: float, epoch: int, step: int) -> FloatingPointError:
+        return FloatingPointError(
+            f"the loss became {value} in epoch {epoch}, by step {step + 1}; a lower lr or clip_norm may help. Kept: "
+            f"the weights of epoch {self.result.best_epoch}"
+        )
+
+    def keep_best(self, epoch: int) -> None:
+        self.best = {name: value.detach().clone() for name, value in self.objective.state_dict().items()}
+        self.result.best_epoch = epoch
 
     def restore_best(self) -> None:
-        if self.best is not None:
-            self.objective.load_state_dict(self.best)
+        self.objective.load_state_dict(self.best)
 
     def out_of_patience(self) -> bool:
         patience = self.settings["patience"]
@@ -360,7 +422,7 @@ class _Run:
 
     def save(self) -> None:
         """Writes the state at the end of the last epoch."""
-        if self.checkpoint is None or self.fabric.global_rank != 0 or not self.result.history:
+        if self.checkpoint is None or self.fabric.global_rank != 0:
             return
         if self.saved_epoch == len(self.result.history):
             return
@@ -382,8 +444,10 @@ class _Run:
         if self.checkpoint is None or not self.checkpoint.exists():
             return
         state = load_checkpoint(self.checkpoint)
+        if not isinstance(state.get("settings"), dict):
+            raise ValueError(f"{self.checkpoint} is no checkpoint of a training")
         for name, value in self.settings.items():
-            before = state.get("settings", {}).get(name)
+            before = state["settings"].get(name)
             if before != value:
                 raise ValueError(
                     f"{self.checkpoint} belongs to a training with another {name}: expected {value}, got {before}"
@@ -401,3 +465,7 @@ def _derive_seed(*parts: Any) -> int:
     """A seed for torch from a seed and what it is for, the same on every machine."""
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def _generator(*parts: Any) -> torch.Generator:
+    return torch.Generator().manual_seed(_derive_seed(*parts))

@@ -1,6 +1,5 @@
 """The contract that every model of the zoo keeps."""
 
-import itertools
 import re
 from abc import abstractmethod
 from collections import Counter
@@ -103,7 +102,7 @@ class GenerativeModel(PyroModule):
             x: Tensor that should be of shape ``(batch, *event_shape)``.
 
         Raises:
-            ValueError: If it is not; the message says what was expected and what came.
+            ValueError: If it is not, or an entry is infinite; the message says what was expected and what came.
         """
         who = type(self).__name__
         if not isinstance(x, Tensor):
@@ -120,6 +119,10 @@ class GenerativeModel(PyroModule):
         for chunk in x.split(10_000):
             if chunk.isnan().any():
                 raise ValueError(f"{who} expects numbers, got NaN in {int(chunk.isnan().sum())} of its entries")
+            if chunk.isinf().any():
+                raise ValueError(
+                    f"{who} expects finite numbers, got infinity in {int(chunk.isinf().sum())} of its entries"
+                )
             outside = chunk[~self.support.check(chunk)]
             if len(outside):
                 raise ValueError(
@@ -134,4 +137,6 @@ def _describe(support: constraints.Constraint) -> str:
         return "{0, 1}"
     if support is constraints.real:
         return "the real line"
+    if isinstance(support, type(constraints.integer_interval(0, 1))):
+        return f"{{{support.lower_bound}, ..., {support.upper_bound}}}"
     return re.sub(r"^_?([A-Z])", lambda match: match[1].lower(), str(support))

@@ -7,7 +7,6 @@ Pyro are imported when a command needs them, so that ``zoo --help`` answers at o
 import sys
 
 import typer
-from typer import _click as click
 
 from zoo.cli.errors import EnvironmentFault, UsageFault
 from zoo.cli.evaluate import evaluate
@@ -18,7 +17,6 @@ from zoo.cli.train import train
 app = typer.Typer(
     help="Deep generative models as Pyro programs: train them, evaluate them, draw from them.",
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
 app.command("list")(list_models)
@@ -26,30 +24,53 @@ app.command("train")(train)
 app.command("evaluate")(evaluate)
 app.command("sample")(sample)
 
+UsageError = typer.BadParameter.__mro__[1]
+"""Every mistake in the arguments themselves; typer keeps the class where each version likes."""
+
+LONGEST_MESSAGE = 1000
+
 
 def main(args: list[str] | None = None) -> None:
-    """Runs the command and exits: 0, 2 for a mistake in what was asked, 1 for a fault of the surroundings.
+    """Runs the command and exits.
+
+    The exit code is 0, 2 for a mistake in what was asked, 1 for a fault of the surroundings, 130 after Ctrl-C.
 
     Args:
         args: The arguments; None takes those of the process.
     """
-    sys.exit(_run(args))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without ± shows a question mark
+    sys.exit(_run(sys.argv[1:] if args is None else args))
 
 
-def _run(args: list[str] | None) -> int:
+def _run(args: list[str]) -> int:
     try:
-        code = app(args, prog_name="zoo", standalone_mode=False)
+        code = app(args or ["--help"], prog_name="zoo", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.exceptions.ClickException as error:
-        return _say(error.format_message(), 2)
+    except UsageError as error:
+        return _say(_usage_message(error), 2)
     except (UsageFault, ValueError) as error:
         return _say(str(error), 2)
-    except (EnvironmentFault, FloatingPointError, OSError) as error:
-        return _say(str(error), 1)
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (EnvironmentFault, FloatingPointError, MemoryError) as error:
+        return _say(str(error) or "out of memory", 1)
+    except OSError as error:
+        return _say(f"{error.strerror}: {error.filename}" if error.filename else str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", 130)
 
 
+def _usage_message(error: Exception) -> str:
+    message = error.format_message().rstrip(".")
+    if message.startswith("No such command"):
+        message += f"; the commands are {', '.join(command.name for command in app.registered_commands)}"
+    context = getattr(error, "ctx", None)
+    return f"{message}; see {context.command_path if context else 'zoo'} --help"
+
+
 def _say(message: str, code: int) -> int:
-    print(f"zoo: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    if len(line) > LONGEST_MESSAGE:
+        line = f"{line[: LONGEST_MESSAGE // 2]} ... {line[-LONGEST_MESSAGE // 2 :]}"
+    print(f"zoo: {line}", file=sys.stderr)
     return code

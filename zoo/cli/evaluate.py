@@ -1,41 +1,57 @@
 """``zoo evaluate``: the test figures of a trained run, anew."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder of zoo train.")],
-    particles: Annotated[int | None, typer.Option(help="Importance samples [default: the recipe's].")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of whatever is drawn.")] = 0,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of zoo train.")],
+    particles: Annotated[
+        int | None, typer.Option(min=1, help="Importance samples per item; left out, the recipe's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of whatever is drawn.")] = 0,
 ) -> None:
-    """Evaluate a trained model on the test items; metrics.json and the pictures are written anew."""
+    """Evaluate a trained model on the test items.
+
+    The metrics.json and the pictures of the run folder are written anew.
+    """
     from zoo.cli.report import print_metrics, report_folds
     from zoo.cli.run_folder import RunFolder
 
     folder = RunFolder(run)
     folds = [] if (run / "config.json").exists() else folder.folds
+    for fold in folds:
+        _evaluate_one(fold, particles, seed)
     if folds:
-        for fold in folds:
-            _evaluate_one(fold, particles, seed)
         report_folds(run)
     else:
         print_metrics(_evaluate_one(folder, particles, seed))
 
 
-def _evaluate_one(folder, particles: int | None, seed: int) -> dict:
+def _evaluate_one(folder: Any, particles: int | None, seed: int) -> dict[str, Any]:
     from zoo.cli.pictures import draw_pictures
     from zoo.cli.report import test_metrics
     from zoo.data import load
 
     config = folder.config()
     model = folder.load_model()
+    before = folder.metrics() or {
+        "model": config["model"],
+        "data": config["data"],
+        "fold": config["fold"],
+        "objective": config["objective"],
+        "epochs": len(folder.history()),
+        "seconds": None,
+        "parameters": sum(param.numel() for param in model.parameters()),
+        "seed": config["seed"],
+        "finished": False,
+    }
     dataset = load(config["data"], fold=config["fold"])
     if config["labels"] is not None:
         dataset = dataset.with_labels(config["labels"], seed=config["seed"])
-    metrics = folder.metrics() | test_metrics(model, dataset, config, particles=particles, seed=seed)
+    metrics = before | test_metrics(model, dataset, config, particles=particles, seed=seed)
     draw_pictures(model, dataset, folder)
-    folder.write_json("metrics.json", {"model": config["model"], "data": config["data"], **metrics})
+    folder.write_json("metrics.json", metrics)
     return metrics

@@ -2,23 +2,22 @@
 
 
 def list_models() -> None:
-    """List the models, the data sets, and which recipes there are."""
+    """List the models, their recipes, and the data sets."""
     from rich.console import Console
-    from rich.table import Table
 
+    from zoo.cli.report import plain_table
     from zoo.data import DESCRIPTIONS
     from zoo.registry import MODELS, model_class
 
-    console = Console()
-    models = Table("model", "what it is", "density", "recipes for", title="Models", title_justify="left")
+    models = plain_table("model", "what it is", "density", "recipes for")
     for name in MODELS:
         cls = model_class(name)
         summary = (cls.__doc__ or "").strip().splitlines()[0]
         models.add_row(name, summary, cls.density, ", ".join(cls.recipes))
-    console.print(models)
-
-    data = Table("data", "what it is", title="Data sets", title_justify="left")
+    data = plain_table("data", "what it is")
     for name, description in DESCRIPTIONS.items():
         data.add_row(name, description)
-    console.print(data)
-    console.print("Train one: zoo train MODEL --data DATA", highlight=False)
+
+    console = Console(highlight=False)
+    console.print(models, data)
+    console.print("Train one: zoo train MODEL --data DATA")

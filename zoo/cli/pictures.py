@@ -4,8 +4,10 @@ import io
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from zoo.model import GenerativeModel
 
 COLUMNS = 16
+GAP_COLOUR = torch.tensor([0.72, 0.82, 0.92], dtype=torch.float64)
+"""Between the tiles: no grey, which would be taken for part of an image."""
 
 
 @torch.no_grad()
@@ -32,7 +36,7 @@ def draw_pictures(model: "GenerativeModel", dataset: "Dataset", run: "RunFolder"
             pictures["manifold.png"] = _manifold(model)
         else:
             pictures["traversals.png"] = _traversals(model, dataset.test.x)
-    history = run.history() if (run.path / "history.csv").exists() else []
+    history = run.history()
     if history:
         pictures["learning_curve.png"] = learning_curve(history)
     for name, figure in pictures.items():
@@ -47,7 +51,9 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def item_grid(items: Tensor, *, columns: int = COLUMNS, title: str = "", rows: list[str] | None = None) -> Figure:
+def item_grid(
+    items: Tensor, *, columns: int = COLUMNS, title: str = "", rows: list[str] | None = None
+) -> Figure:
     """Items as a grid: images as tiles, vectors as histograms of their entries.
 
     Args:
@@ -59,28 +65,36 @@ def item_grid(items: Tensor, *, columns: int = COLUMNS, title: str = "", rows: l
     if items.dim() == 2:
         return _histograms({"drawn": items}, title)
     tiles = items.double().cpu()
-    tiles = tiles.movedim(1, -1) if tiles.dim() == 4 else tiles
+    low, high = min(0.0, tiles.min().item()), max(1.0, tiles.max().item())
+    tiles = (tiles - low) / (high - low)
+    if tiles.dim() == 4 and tiles.shape[1] == 3:
+        tiles = tiles.movedim(1, -1)
+    else:  # a single channel: ink on paper
+        tiles = 1 - tiles.reshape(len(tiles), *tiles.shape[-2:], 1).expand(-1, -1, -1, 3)
     columns = min(columns, len(tiles))
     num_rows = math.ceil(len(tiles) / columns)
     height, width = tiles.shape[1:3]
     gap = max(1, height // 10)
-    canvas = torch.full((num_rows * (height + gap) - gap, columns * (width + gap) - gap, *tiles.shape[3:]), 0.5).double()
-    low, high = min(0.0, tiles.min().item()), max(1.0, tiles.max().item())
-    for number, tile in enumerate((tiles - low) / (high - low)):
+    canvas = GAP_COLOUR.repeat(num_rows * (height + gap) - gap, columns * (width + gap) - gap, 1)
+    for number in range(num_rows * columns):
         top, left = (number // columns) * (height + gap), (number % columns) * (width + gap)
-        canvas[top : top + height, left : left + width] = 1 - tile
-    inches = 0.5
-    left_inches = 0.1 if rows is None else 0.25 + 0.09 * max(map(len, rows))
-    size = (columns * inches + left_inches + 0.1, num_rows * inches * height / width + 0.45)
+        canvas[top : top + height, left : left + width] = tiles[number] if number < len(tiles) else 1.0
+
+    tile_inches, title_inches, margin = 0.5, 0.35, 0.1
+    left_inches = margin if rows is None else 0.25 + 0.09 * max(map(len, rows))
+    grid_width, grid_height = columns * tile_inches, num_rows * tile_inches * height / width
+    size = (left_inches + max(grid_width, 0.075 * len(title)) + margin, grid_height + title_inches + margin)
     figure = Figure(figsize=size)
     axes = figure.add_axes(
-        (left_inches / size[0], 0.08 / size[1], columns * inches / size[0], (size[1] - 0.45) / size[1])
+        (left_inches / size[0], margin / size[1], grid_width / size[0], grid_height / size[1]),
     )
-    axes.imshow(canvas.squeeze(-1) if canvas.dim() == 3 and canvas.shape[-1] == 1 else canvas, cmap="gray", vmin=0, vmax=1)
+    axes.imshow(canvas, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
     axes.set_title(title, fontsize=9, loc="left")
     for number, text in enumerate(rows or []):
-        axes.text(-0.6 * gap - 1, number * (height + gap) + height / 2, text, ha="right", va="center", fontsize=7)
+        axes.text(
+            -0.6 * gap - 1, number * (height + gap) + height / 2, text, ha="right", va="center", fontsize=7
+        )
     return figure
 
 
@@ -91,11 +105,13 @@ def learning_curve(history: list[dict[str, float]]) -> Figure:
     epochs = [row["epoch"] for row in history]
     for name, label in (("train", "training items"), ("valid", "validation items")):
         if name in history[0]:
-            axes.plot(epochs, [row[name] for row in history], label=label)
+            marker = "o" if len(history) == 1 else None
+            axes.plot(epochs, [row[name] for row in history], label=label, marker=marker)
     losses = sorted(row[name] for row in history for name in ("train", "valid") if name in row)
     if len(losses) > 20:
         margin = 0.05 * (losses[int(0.95 * len(losses))] - losses[0])
         axes.set_ylim(losses[0] - margin, losses[int(0.95 * len(losses))] + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss, nats per item")
     axes.legend()
@@ -103,24 +119,27 @@ def learning_curve(history: list[dict[str, float]]) -> Figure:
 
 
 def _samples(model: "GenerativeModel", dataset: "Dataset") -> Figure:
-    items = model.sample(96, seed=0).cpu()
+    name = type(model).__name__
     if len(model.event_shape) == 1:
-        drawn = model.sample(len(dataset.test), seed=0).cpu()
-        return _histograms({"test items": dataset.test.x, "drawn": drawn}, "each entry: test items and draws")
-    real = dataset.test.x[:32]
+        drawn = model.sample(len(dataset.test), seed=0)
+        return _histograms(
+            {"test items": dataset.test.x, "drawn": drawn}, f"each entry: test items, draws from {name}"
+        )
     return item_grid(
-        torch.cat([items, real]),
-        title=f"draws from {type(model).__name__}; the last two rows are test items",
+        torch.cat([model.sample(6 * COLUMNS, seed=0), dataset.test.x[: 2 * COLUMNS]]),
+        title=f"draws from {name}; the last two rows are test items",
         rows=["drawn"] * 6 + ["real"] * 2,
     )
 
 
 def _reconstructions(model: Any, x: Tensor) -> Figure:
-    x = x[:32]
-    means = model.reconstruct(x)
-    pairs = torch.cat([x[:16], means[:16].cpu(), x[16:], means[16:].cpu()])
+    x = x[: 2 * COLUMNS] if len(x) >= 2 * COLUMNS else x[:COLUMNS]
+    pairs = torch.cat([half for items in x.split(COLUMNS) for half in (items, model.reconstruct(items))])
     return item_grid(
-        pairs, title="test items and the mean of p(x | code)", rows=["real", "reconstructed"] * (len(pairs) // 32)
+        pairs,
+        columns=min(COLUMNS, len(x)),
+        title="test items and the mean of p(x | code)",
+        rows=["real", "reconstructed"] * (len(pairs) // (2 * min(COLUMNS, len(x)))),
     )
 
 
@@ -129,9 +148,8 @@ def _manifold(model: Any, side: int = 20) -> Figure:
     quantiles = torch.special.ndtri(torch.linspace(0.02, 0.98, side, dtype=torch.float64))
     rows, columns = torch.meshgrid(quantiles.flip(0), quantiles, indexing="ij")
     codes = torch.stack([columns, rows], dim=-1).reshape(-1, 2).to(model.prior_loc)
-    return item_grid(
-        model.decode(codes).mean, columns=side, title="mean of p(x | z), z over the quantiles of the prior"
-    )
+    title = "mean of p(x | z) over the quantiles of the prior: z[0] to the right, z[1] upwards"
+    return item_grid(model.decode(codes).mean, columns=side, title=title)
 
 
 def _traversals(model: Any, x: Tensor, steps: int = 13) -> Figure:
@@ -147,16 +165,20 @@ def _traversals(model: Any, x: Tensor, steps: int = 13) -> Figure:
     return item_grid(
         means[order].flatten(0, 1),
         columns=steps,
-        title="one entry of the code from -3 to 3, largest effect first",
+        title="a test item, one entry of its code from -3 to 3, largest effect first",
         rows=[f"z[{entry}]" for entry in order],
     )
 
 
 def _by_label(model: Any) -> Figure:
     """Each row a label, each column a code: what the label changes and what it leaves."""
-    codes = torch.randn(COLUMNS, model.latent_dim, generator=torch.Generator().manual_seed(0)).to(model.prior_loc)
+    codes = torch.randn(COLUMNS, model.latent_dim, generator=torch.Generator().manual_seed(0)).to(
+        model.prior_loc
+    )
     labels = torch.arange(model.num_classes, device=codes.device)
-    means = model.decode(codes.expand(model.num_classes, *codes.shape), labels[:, None].expand(-1, COLUMNS)).mean
+    means = model.decode(
+        codes.expand(model.num_classes, *codes.shape), labels[:, None].expand(-1, COLUMNS)
+    ).mean
     return item_grid(
         means.flatten(0, 1),
         title="mean of p(x | y, z): a row for each label, a column for each code",
@@ -172,9 +194,10 @@ def _histograms(groups: dict[str, Tensor], title: str) -> Figure:
     for entry in range(num):
         axes = figure.add_subplot(math.ceil(num / columns), columns, entry + 1)
         values = torch.cat([items[:, entry] for items in groups.values()]).double()
-        edges = torch.linspace(*values.quantile(torch.tensor([0.005, 0.995], dtype=torch.float64)).tolist(), 25)
+        low, high = np.quantile(values.numpy(), [0.005, 0.995])
+        edges = np.linspace(low, high, 25) if low < high else np.linspace(low - 0.5, high + 0.5, 26)
         for label, items in groups.items():
-            axes.hist(items[:, entry].numpy(), bins=edges.numpy(), density=True, alpha=0.5, label=label)
+            axes.hist(items[:, entry].numpy(), bins=edges, density=True, alpha=0.5, label=label)
         axes.set_title(f"x[{entry}]", fontsize=7)
         axes.tick_params(labelsize=6)
     axes.legend(fontsize=6)

@@ -1,9 +1,11 @@
 """How a model is built and trained on a data set: its recipe, with what the command line changes."""
 
 import ast
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli.errors import UsageFault
+from zoo.cli.errors import UsageFault, choose
 
 if TYPE_CHECKING:
     from inference import Objective
@@ -29,6 +31,39 @@ FIT_DEFAULTS: dict[str, Any] = {
     "compile": False,
 }
 
+SCHEDULES = ("constant", "cosine")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+"""Those of Fabric that leave parameters and data in their own type."""
+
+CONFIG_TYPES: dict[str, Any] = {
+    "model": str,
+    "data": str,
+    "fold": int | None,
+    "labels": int | None,
+    "event_shape": list,
+    "arguments": dict,
+    "objective": str,
+    "objective_arguments": dict,
+    "fit": dict,
+    "particles": int,
+    "devices": int,
+    "seed": int,
+    "init": str | None,
+}
+"""What `resolve` returns, as a JSON file holds it."""
+
+FIT_TYPES: dict[str, Any] = {
+    "epochs": int,
+    "batch_size": int,
+    "lr": float | int,
+    "schedule": str,
+    "patience": int | None,
+    "clip_norm": float | int | None,
+    "precision": str,
+    "compile": bool,
+}
+"""What stands under ``fit``."""
+
 
 def resolve(
     model: str,
@@ -46,18 +81,20 @@ def resolve(
     """The whole configuration of a run, as plain data: the recipe, and over it what was asked for.
 
     Raises:
-        UsageFault: If the model has no recipe for the data set, or the objective is unknown.
+        UsageFault: If the model has no recipe for the data set, or the objective, the schedule or the precision
+            is unknown.
     """
     from zoo.registry import model_class
 
     recipes = model_class(model).recipes
     if data.name not in recipes:
-        raise UsageFault(f"{model} has no recipe for {data.name!r}; it has them for {', '.join(recipes)}")
+        raise UsageFault(f"{model} has no recipe for {data.name}; it has one for {', '.join(recipes)}")
     recipe = recipes[data.name]
-    chosen = objective or recipe["objective"]
-    if chosen not in OBJECTIVES:
-        raise UsageFault(f"unknown objective {chosen!r}; the objectives are {', '.join(OBJECTIVES)}")
+    chosen = choose("objective", objective or recipe["objective"], OBJECTIVES)
     of_recipe = recipe.get("objective_arguments", {}) if chosen == recipe["objective"] else {}
+    fit = {**FIT_DEFAULTS, **recipe["fit"], **(fit or {})}
+    choose("schedule", fit["schedule"], SCHEDULES)
+    choose("precision", fit["precision"], PRECISIONS)
     return {
         "model": model,
         "data": data.name,
@@ -67,7 +104,7 @@ def resolve(
         "arguments": {**recipe["model"], **(arguments or {})},
         "objective": chosen,
         "objective_arguments": {**of_recipe, **(objective_arguments or {})},
-        "fit": {**FIT_DEFAULTS, **recipe["fit"], **(fit or {})},
+        "fit": fit,
         "particles": recipe.get("particles", 1000),
         "devices": devices,
         "seed": seed,
@@ -75,21 +112,50 @@ def resolve(
     }
 
 
+def check_config(config: dict[str, Any], path: Path) -> None:
+    """Checks that a configuration read from a file is one that `resolve` could have made.
+
+    Raises:
+        UsageFault: If an entry is missing or of another type, or the model or the data set is unknown.
+    """
+    from zoo.data import DESCRIPTIONS
+    from zoo.registry import MODELS
+
+    for entries, types, prefix in ((config, CONFIG_TYPES, ""), (config.get("fit"), FIT_TYPES, "fit.")):
+        for name, expected in types.items():
+            if name not in entries:
+                raise UsageFault(f"{path} is damaged: it has no {prefix}{name}")
+            if not isinstance(entries[name], expected):
+                wanted = getattr(expected, "__name__", str(expected))
+                raise UsageFault(f"{path} is damaged: {prefix}{name} must be {wanted}, got {entries[name]!r}")
+    unknown = sorted(config["fit"].keys() - FIT_TYPES.keys())
+    if unknown:
+        raise UsageFault(f"{path} is damaged: there is no fit.{unknown[0]}")
+    choose("model", config["model"], MODELS, where=f" in {path}")
+    choose("data set", config["data"], DESCRIPTIONS, where=f" in {path}")
+
+
 def parse_settings(settings: list[str]) -> dict[str, Any]:
     """``["latent_dim=2", "hidden=(300,)"]`` as a dictionary; a value that is no Python literal is a string.
 
     Raises:
-        UsageFault: If one has no ``=``.
+        UsageFault: If one has no name or no ``=``, or is neither a number nor a string nor a tuple of them.
     """
     parsed = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
-        if not (key and equals):
-            raise UsageFault(f"--set expects NAME=VALUE, got {setting!r}")
+        if not (key.isidentifier() and equals):
+            raise UsageFault(f"--set expects NAME=VALUE, for instance latent_dim=2, got {setting!r}")
         try:
             parsed[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             parsed[key] = value
+        try:
+            json.dumps(parsed[key], allow_nan=False)
+        except (TypeError, ValueError):
+            raise UsageFault(
+                f"--set expects a number, a string, or a tuple of them, got {setting!r}"
+            ) from None
     return parsed
 
 
@@ -99,27 +165,26 @@ def build_model(config: dict[str, Any]) -> "GenerativeModel":
     Raises:
         UsageFault: If its arguments do not suit the class.
     """
+    import inspect
+
     import torch
 
     from zoo.registry import model_class
 
     cls = model_class(config["model"])
     arguments = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in config["arguments"].items()
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in config["arguments"].items()
     }
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(config["seed"])
         try:
             return cls(tuple(config["event_shape"]), **arguments)
-        except TypeError:
-            import inspect
-
-            allowed = [name for name in inspect.signature(cls).parameters if name != "event_shape"]
-            wrong = [name for name in arguments if name not in allowed]
-            if not wrong:
-                raise UsageFault(f"{config['model']} cannot be built from {arguments}") from None
+        except (TypeError, RuntimeError, OverflowError):  # not of the type, or too large for the memory
+            _, *allowed = inspect.signature(cls).parameters.values()
+            asked = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
             raise UsageFault(
-                f"{config['model']} has no argument {', '.join(wrong)}; it has {', '.join(allowed)}"
+                f"{config['model']} cannot be built with {asked}; it takes {', '.join(map(str, allowed))}"
             ) from None
 
 
@@ -129,10 +194,12 @@ def build_objective(config: dict[str, Any], model: "GenerativeModel") -> "Object
     Raises:
         UsageFault: If its arguments do not suit the class.
     """
+    import inspect
+
     import inference
 
     cls = getattr(inference, OBJECTIVES[config["objective"]])
-    try:
-        return cls(model, **config["objective_arguments"])
-    except TypeError as error:
-        raise UsageFault(f"{config['objective']}: {error}") from None
+    for name in config["objective_arguments"]:
+        if name not in inspect.signature(cls).parameters:
+            raise UsageFault(f"the objective {config['objective']} takes no {name.removeprefix('num_')}")
+    return cls(model, **config["objective_arguments"])

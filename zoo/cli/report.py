@@ -1,14 +1,19 @@
 """The figures of a run: on the test items, as ``metrics.json`` holds them and as people read them."""
 
 import math
+import os
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.cli.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from zoo.data import Dataset
     from zoo.model import GenerativeModel
 
@@ -19,6 +24,11 @@ PROBE_ITEMS = 10_000
 def say(text: str) -> None:
     """Prints one line for the user."""
     print(text, flush=True)
+
+
+def counted(num: int, what: str) -> str:
+    """``1 draw``, ``2 draws``."""
+    return f"{num:,} {what}{'' if num == 1 else 's'}"
 
 
 def test_metrics(
@@ -42,8 +52,9 @@ def test_metrics(
 
     started = time.monotonic()
     estimate = inference.log_likelihood(
-        model, dataset.test, particles=particles or config["particles"], seed=seed
+        model, dataset.test, particles=config["particles"] if particles is None else particles, seed=seed
     )
+    model.to(dataset.test.x.device)  # where scikit-learn and matplotlib read
     metrics: dict[str, Any] = {
         "test": {
             "nats_per_item": estimate.nats_per_item,
@@ -58,7 +69,7 @@ def test_metrics(
     }
     if dataset.num_classes is None:
         return metrics
-    if hasattr(model, "features"):
+    if hasattr(model, "features") and (dataset.train.y[:PROBE_ITEMS].unique() >= 0).sum() > 1:
         metrics["probe"] = _probe(model, dataset)
     if hasattr(model, "classify"):
         metrics["accuracy"] = _accuracy(model, dataset.test)
@@ -97,24 +108,35 @@ def _accuracy(model: "GenerativeModel", split: Any) -> float:
 
 def _classifier_alone(dataset: "Dataset", config: dict[str, Any]) -> float:
     """Test accuracy of the same encoder q(y | x), trained on the labelled items alone, by the same recipe."""
-    import torch
-
     import inference
     from zoo.cli.recipe import build_model
 
     model = build_model(config)
     known = dataset.train.y >= 0
     fit = {**config["fit"], "batch_size": min(config["fit"]["batch_size"], int(known.sum()))}
-    inference.fit(
-        inference.CrossEntropy(model.classify),
-        (dataset.train.x[known], dataset.train.y[known]),
-        valid=(dataset.valid.x, dataset.valid.y),
-        **fit,
-        seed=config["seed"],
-        progress=False,
-    )
-    with torch.no_grad():
-        return _accuracy(model, dataset.test)
+    with _one_process():
+        inference.fit(
+            inference.CrossEntropy(model.classify),
+            (dataset.train.x[known], dataset.train.y[known]),
+            valid=(dataset.valid.x, dataset.valid.y),
+            **fit,
+            accelerator="cpu",
+            seed=config["seed"],
+            progress=False,
+        )
+    model.eval()
+    return _accuracy(model, dataset.test)
+
+
+@contextmanager
+def _one_process() -> Iterator[None]:
+    """`fit` takes a process that has a local rank for one of several; by now the others have ended."""
+    rank = os.environ.pop("LOCAL_RANK", None)
+    try:
+        yield
+    finally:
+        if rank is not None:
+            os.environ["LOCAL_RANK"] = rank
 
 
 def _generated_as_asked(model: "GenerativeModel", dataset: "Dataset", seed: int) -> dict[str, float]:
@@ -134,40 +156,59 @@ def _generated_as_asked(model: "GenerativeModel", dataset: "Dataset", seed: int)
     }
 
 
+def plain_table(*columns: str) -> "Table":
+    """An empty table without a frame, which a narrow terminal would break."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+
+
 def print_metrics(metrics: dict[str, Any]) -> None:
     """Prints the figures of ``metrics.json`` as a table."""
     from rich.console import Console
-    from rich.table import Table
 
     test = metrics["test"]
-    table = Table("test figure", "value", "", title_justify="left")
-    how = test["kind"] + (f", {test['particles']:,} importance samples" if test.get("particles") else "")
-    table.add_row("negative log-likelihood", _plus_minus(test, "nats_per_item"), f"nats per item ({how})")
-    table.add_row("", f"{test['bits_per_dim']:.3f}", "bits per dimension")
+    bound = "≤ " if test["kind"] == "lower bound" else ""
+    samples = counted(test["particles"], "importance sample") if test.get("particles") else ""
+    how = {
+        "exact": "exact",
+        "lower bound": f"an upper bound: {samples} per item bound log p(x) from below",
+        "estimate": f"an estimate{samples and ', by '}{samples}",
+    }
+    table = plain_table("test figure", "value", "")
+    table.add_row(
+        "-log p(x), nats per item",
+        f"{bound}{test['nats_per_item']:.2f} ± {test['standard_error']:.2f}",
+        how[test["kind"]],
+    )
+    table.add_row(
+        "-log p(x), bits per dim",
+        f"{bound}{test['bits_per_dim']:.3f}",
+        "the same in bits per entry of an item",
+    )
     if "probe" in metrics:
-        table.add_row("linear probe on the code", f"{metrics['probe']['features']:.1%}", "accuracy")
-        table.add_row("linear probe on raw entries", f"{metrics['probe']['raw']:.1%}", "accuracy")
+        table.add_row(
+            "linear probe, code",
+            f"{metrics['probe']['features']:.1%}",
+            "accuracy, from what the model makes of x",
+        )
+        table.add_row("linear probe, raw", f"{metrics['probe']['raw']:.1%}", "accuracy, from x itself")
     if "accuracy" in metrics:
+        alone, asked = metrics["accuracy_classifier_alone"], metrics["generated_as_asked"]
         table.add_row("q(y | x)", f"{metrics['accuracy']:.1%}", "accuracy")
         table.add_row(
-            "the same encoder without the VAE",
-            f"{metrics['accuracy_classifier_alone']:.1%}",
-            "accuracy, trained on the labelled items alone",
+            "q(y | x) alone", f"{alone:.1%}", "accuracy, the same network trained on the labelled items only"
         )
-        asked = metrics["generated_as_asked"]
         table.add_row(
-            "drawn as the label asked for",
+            "drawn as asked",
             f"{asked['share']:.1%}",
-            f"by a classifier of real items ({asked['judge_accuracy']:.1%} right)",
+            f"have their label, by a classifier that gets {asked['judge_accuracy']:.1%} of real items right",
         )
-    if "seconds" in metrics:
-        where = f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs"
-        table.add_row("training", f"{metrics['seconds']:.0f} s", where)
-    Console().print(table)
-
-
-def _plus_minus(test: dict[str, Any], name: str) -> str:
-    return f"{test[name]:.2f} ± {test['standard_error']:.2f}"
+    if metrics.get("seconds") is not None:
+        what = f"{counted(metrics['epochs'], 'epoch')}, {counted(metrics['parameters'], 'parameter')}"
+        table.add_row("training", f"{metrics['seconds']:.1f} s", what)
+    Console(highlight=False).print(table)
 
 
 def report_folds(out: Path) -> None:
@@ -179,10 +220,10 @@ def report_folds(out: Path) -> None:
     error = statistics.stdev(nats) / math.sqrt(len(nats)) if len(nats) > 1 else math.nan
     mean = statistics.mean(nats)
     metrics = {
-        **{name: first[name] for name in ("model", "data", "objective", "parameters", "seed", "machine")},
+        **{name: first.get(name) for name in ("model", "data", "objective", "parameters", "seed", "machine")},
         "folds": len(folds),
         "epochs": max(fold["epochs"] for fold in folds),
-        "seconds": round(sum(fold["seconds"] for fold in folds), 1),
+        "seconds": round(sum(fold["seconds"] or 0.0 for fold in folds), 1),
         "test": {
             **first["test"],
             "nats_per_item": mean,
@@ -193,5 +234,5 @@ def report_folds(out: Path) -> None:
         "finished": True,
     }
     run.write_json("metrics.json", metrics)
-    say(f"mean over {len(folds)} folds, ± its standard error over them")
+    say(f"mean over {counted(len(folds), 'fold')}, ± its standard error over them")
     print_metrics(metrics)

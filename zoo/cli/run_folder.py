@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,29 +25,48 @@ class RunFolder:
         self.path = Path(path)
         self.checkpoint = self.path / "checkpoint.pt"
 
-    def open(self, config: dict[str, Any]) -> None:
-        """Takes the folder for a run of ``config``: a new one, or one that is resumed.
+    def open(self, config: dict[str, Any]) -> bool:
+        """Takes the folder for a run of ``config``; returns whether the run is a new one, and not one that goes on.
 
         Raises:
             UsageFault: If it holds something else, or a run of another configuration.
             OSError: If it cannot be written.
         """
         config = json.loads(json.dumps(config))
+        self.check_free(allowed=("config.json",))
+        if not (self.path / "config.json").exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write_json("config.json", config)
+            return True
+        before = self.config()
+        for name in sorted({*config, *before}):
+            if config.get(name) != before.get(name):
+                raise UsageFault(
+                    f"{self.path} holds a run with another {name}: asked for {_short(config.get(name))}, there is "
+                    f"{_short(before.get(name))}; choose another --out, or delete the folder"
+                )
+        return False
+
+    def check_free(self, allowed: tuple[str, ...]) -> None:
+        """Checks that a run may be written here: into no folder yet, an empty one, or one that runs left.
+
+        Args:
+            allowed: Patterns of the file names that mark what a run left.
+
+        Raises:
+            UsageFault: If this is a file, or a folder that holds something else.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise UsageFault(f"--out expects a folder, got the file {self.path}")
-        if (self.path / "config.json").exists():
-            before = self.config()
-            for name in sorted({*config, *before}):
-                if config.get(name) != before.get(name):
-                    raise UsageFault(
-                        f"{self.path} holds a run with another {name}: asked for {_short(config.get(name))}, there is "
-                        f"{_short(before.get(name))}; choose another --out, or delete the folder"
-                    )
-            return
-        if self.path.exists() and any(file for file in self.path.iterdir() if file.suffix != ".part"):
-            raise UsageFault(f"{self.path} is no run folder and not empty; choose another --out")
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.write_json("config.json", config)
+        ours = any(next(self.path.glob(pattern), None) for pattern in allowed)
+        if self.path.exists() and not ours and any(file.suffix != ".part" for file in self.path.iterdir()):
+            raise UsageFault(f"{self.path} is not empty and holds no such run; choose another --out")
+
+    def discard(self) -> None:
+        """Takes back what `open` wrote for a new run, of which nothing else is there."""
+        (self.path / "config.json").unlink()
+        with suppress(OSError):  # there may be something else in it
+            self.path.rmdir()
 
     def config(self) -> dict[str, Any]:
         """``config.json``.
@@ -54,16 +74,46 @@ class RunFolder:
         Raises:
             UsageFault: If the folder holds no run, or the file is damaged.
         """
-        return self._read_json("config.json", required=("model", "data", "event_shape", "arguments", "objective"))
+        from zoo.cli.recipe import check_config
+
+        config = self._read_json("config.json")
+        check_config(config, self.path / "config.json")
+        return config
 
     def metrics(self) -> dict[str, Any]:
-        """``metrics.json``, empty where there is none yet."""
-        return self._read_json("metrics.json") if (self.path / "metrics.json").exists() else {}
+        """``metrics.json``, empty where there is none yet.
+
+        Raises:
+            UsageFault: If the file is damaged.
+        """
+        path = self.path / "metrics.json"
+        metrics = self._read_json("metrics.json") if path.exists() else {}
+        if metrics and not metrics.keys() >= {
+            "model",
+            "data",
+            "objective",
+            "epochs",
+            "seconds",
+            "parameters",
+            "seed",
+        }:
+            raise UsageFault(f"{path} is damaged: it does not hold the figures of a training")
+        return metrics
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a training ended here, and what it gave is there."""
+        metrics = self.metrics()
+        return (
+            bool(metrics.get("finished")) and "test" in metrics and (self.path / "model.safetensors").exists()
+        )
 
     @property
     def folds(self) -> list["RunFolder"]:
         """The runs of the single folds, where this folder holds a cross-validation."""
-        return [RunFolder(path) for path in sorted(self.path.glob("fold-*")) if (path / "config.json").exists()]
+        return [
+            RunFolder(path) for path in sorted(self.path.glob("fold-*")) if (path / "config.json").exists()
+        ]
 
     def load_model(self) -> "GenerativeModel":
         """The model with its trained weights.
@@ -71,51 +121,78 @@ class RunFolder:
         Raises:
             UsageFault: If the folder holds no trained model, or the weights are damaged or of another model.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         from zoo.cli.recipe import build_model
 
         model = build_model(self.config())
+        self.load_weights(model)
+        return model.eval()
+
+    def load_weights(self, model: "GenerativeModel") -> None:
+        """Gives a model the trained weights.
+
+        Raises:
+            UsageFault: If the folder holds none, or they are damaged or of another model.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
         path = self.path / "model.safetensors"
+        if not self.path.is_dir():
+            raise UsageFault(f"there is no run folder {self.path}")
         if not path.exists():
-            raise UsageFault(f"{self.path} holds no trained model yet (model.safetensors); finish zoo train first")
+            raise UsageFault(
+                f"{self.path} holds no trained model yet (model.safetensors); finish zoo train first"
+            )
         try:
             weights = load_file(path)
         except SafetensorError as error:
             raise UsageFault(f"{path} is damaged: {error}") from None
         expected = {name: value.shape for name, value in model.state_dict().items()}
         came = {name: value.shape for name, value in weights.items()}
-        if expected != came:
-            name = next(iter(sorted(name for name in {*expected, *came} if expected.get(name) != came.get(name))))
-            raise UsageFault(
-                f"{path} belongs to another model: expected {name} {_shape(expected.get(name))}, "
-                f"got {_shape(came.get(name))}"
-            )
+        for name in sorted({*expected, *came}):
+            if expected.get(name) != came.get(name):
+                raise UsageFault(
+                    f"{path} belongs to another model: expected {name} {_shape(expected.get(name))}, "
+                    f"got {_shape(came.get(name))}"
+                )
         model.load_state_dict(weights)
-        return model.eval()
 
     def save_model(self, model: "GenerativeModel") -> None:
         """Writes ``model.safetensors``."""
         from safetensors.torch import save
 
-        self._write("model.safetensors", save({name: v.contiguous() for name, v in model.state_dict().items()}))
+        self._write(
+            "model.safetensors", save({name: v.contiguous() for name, v in model.state_dict().items()})
+        )
 
     def save_history(self, history: list[dict[str, float]]) -> None:
         """Writes ``history.csv``: a row for each epoch, losses in nats per item."""
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, fieldnames=list(history[0]) if history else ["epoch"], lineterminator="\n")
+        writer = csv.DictWriter(
+            text, fieldnames=list(history[0]) if history else ["epoch"], lineterminator="\n"
+        )
         writer.writeheader()
         writer.writerows(history)
         self._write("history.csv", text.getvalue().encode())
 
     def history(self) -> list[dict[str, float]]:
-        """``history.csv`` as it was written."""
-        with open(self.path / "history.csv", newline="") as file:
+        """``history.csv`` as it was written, empty where there is none.
+
+        Raises:
+            UsageFault: If the file is damaged.
+        """
+        path = self.path / "history.csv"
+        if not path.exists():
+            return []
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
             return [
                 {name: int(value) if name == "epoch" else float(value) for name, value in row.items()}
-                for row in csv.DictReader(file)
+                for row in rows
             ]
+        except (ValueError, TypeError, csv.Error):  # no number, a row too short or too long, no text at all
+            raise UsageFault(f"{path} is damaged: expected a table of numbers") from None
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Writes a JSON file."""
@@ -126,7 +203,7 @@ class RunFolder:
 
         write_atomically(self.path / name, data)
 
-    def _read_json(self, name: str, required: tuple[str, ...] = ()) -> dict[str, Any]:
+    def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
         if not self.path.is_dir():
             raise UsageFault(f"there is no run folder {self.path}")
@@ -134,12 +211,11 @@ class RunFolder:
             what = f"; its folds are {self.path}/fold-0 and so on" if self.folds else ""
             raise UsageFault(f"{self.path} is no run folder: it has no {name}{what}")
         try:
-            content = json.loads(path.read_text())
-        except (ValueError, UnicodeDecodeError) as error:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise UsageFault(f"{path} is damaged: {error}") from None
-        missing = [key for key in required if not isinstance(content, dict) or key not in content]
-        if missing:
-            raise UsageFault(f"{path} is damaged: it has no {', '.join(missing)}")
+        if not isinstance(content, dict):
+            raise UsageFault(f"{path} is damaged: expected a JSON object, got {_short(content)}")
         return content
 
 

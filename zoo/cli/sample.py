@@ -7,38 +7,59 @@ import typer
 
 from zoo.cli.errors import UsageFault
 
+MOST_TILES = 4096
+"""As many as a picture holds before nobody can look at it."""
+
 
 def sample(
-    run: Annotated[Path, typer.Argument(help="Run folder of zoo train.")],
-    num: Annotated[int, typer.Option(help="How many items.")] = 64,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of zoo train.")],
+    num: Annotated[int, typer.Option(min=1, help="How many items.")] = 64,
     label: Annotated[int | None, typer.Option(help="Which label, for a model that has labels.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="File to write: .png for a picture, .npy for the numbers.")
+        Path | None,
+        typer.Option(
+            help="File: .png for a picture, .npy for the numbers; left out, drawn.png in the run folder."
+        ),
     ] = None,
 ) -> None:
-    """Draw items from a trained model, into a picture or an array."""
+    """Draw items from a trained model.
+
+    They go into a picture, or into a NumPy array of shape (num, *event_shape).
+    """
+    out = out or run / ("drawn.png" if label is None else f"drawn-{label}.png")
+    if out.suffix not in (".png", ".npy") or out.is_dir():
+        raise UsageFault(f"--out expects a file that ends in .png or .npy, got {out}")
+    if out.suffix == ".png" and num > MOST_TILES:
+        raise UsageFault(
+            f"a picture holds at most {MOST_TILES:,} items, got --num {num}; write them with --out FILE.npy"
+        )
+
     import io
 
     import numpy as np
 
     from inference.checkpoint import write_atomically
     from zoo.cli.pictures import item_grid, to_png
-    from zoo.cli.report import say
+    from zoo.cli.report import counted, say
     from zoo.cli.run_folder import RunFolder
 
     model = RunFolder(run).load_model()
-    out = out or run / ("drawn.png" if label is None else f"drawn-{label}.png")
-    if out.suffix not in (".png", ".npy"):
-        raise UsageFault(f"--out expects a file that ends in .png or .npy, got {out}")
-    if label is not None and not hasattr(model, "num_classes"):
-        raise UsageFault(f"--label expects a model with labels, and a {type(model).__name__} has none")
+    if not out.parent.is_dir():
+        raise UsageFault(f"--out expects a file in a folder that is there, got {out}")
+    if label is not None:
+        classes = getattr(model, "num_classes", None)
+        if classes is None:
+            raise UsageFault(f"--label expects a model with labels, and {type(model).__name__} has none")
+        if not 0 <= label < classes:
+            raise UsageFault(f"--label expects one of 0 to {classes - 1}, got {label}")
     items = model.sample(num, seed=seed, **({} if label is None else {"y": label}))
     if out.suffix == ".png":
-        data = to_png(item_grid(items, title=f"{num} draws from {type(model).__name__}"))
+        asked = "" if label is None else f", label {label}"
+        data = to_png(item_grid(items, title=f"{counted(num, 'draw')} from {type(model).__name__}{asked}"))
     else:
         buffer = io.BytesIO()
         np.save(buffer, items.cpu().numpy(), allow_pickle=False)
         data = buffer.getvalue()
     write_atomically(out, data)
-    say(f"wrote {num} items to {out}")
+    say(f"wrote {counted(num, 'item')} to {out}")

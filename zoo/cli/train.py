@@ -1,51 +1,85 @@
 """``zoo train``: trains a model by its recipe into a run folder."""
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.errors import UsageFault
+from zoo.cli.errors import EnvironmentFault, UsageFault, choose
+from zoo.cli.recipe import OBJECTIVES, PRECISIONS, SCHEDULES
+from zoo.data import DESCRIPTIONS
+from zoo.registry import MODELS
+
+ACCELERATORS = ("auto", "cpu", "cuda", "mps", "tpu")
+LOGGERS = ("tensorboard",)
+
+
+def _one_of(allowed: Any) -> str:
+    return ", ".join(allowed)
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="Name of the model; zoo list shows them.")],
-    data: Annotated[str, typer.Option(help="Name of the data set; zoo list shows them.")] = "digits",
-    out: Annotated[Path | None, typer.Option(help="Run folder [default: runs/MODEL-DATA].")] = None,
-    objective: Annotated[str | None, typer.Option(help="Another objective than the recipe's.")] = None,
-    particles: Annotated[int | None, typer.Option(help="Particles of the objective.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Times through the training items.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Items for each step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="Of the learning rate: constant or cosine.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without improvement.")] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true, or bf16-mixed where the CPU is fast at it.")] = None,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"One of {_one_of(MODELS)}.")],
+    data: Annotated[str, typer.Option(help=f"One of {_one_of(DESCRIPTIONS)}.")] = "digits",
+    out: Annotated[Path | None, typer.Option(help="Run folder; left out, runs/MODEL-DATA.")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help=f"Instead of the recipe's, one of {_one_of(OBJECTIVES)}.")
+    ] = None,
+    particles: Annotated[int | None, typer.Option(min=1, help="Draws per item in the objective.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Times through the training items.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Items for each step, over all devices.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate, above 0.")] = None,
+    schedule: Annotated[str | None, typer.Option(help=f"Of the learning rate: {_one_of(SCHEDULES)}.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many epochs without progress.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help=f"One of {_one_of(PRECISIONS)}; mixed is faster where the device is.")
+    ] = None,
     compile: Annotated[bool | None, typer.Option(help="Compile the training step into one graph.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Another argument of the model, as in latent_dim=2.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="An argument of the model, as latent_dim=2; repeatable."
+        ),
     ] = None,
-    labels: Annotated[int | None, typer.Option(help="Keep so many training labels, hide the others.")] = None,
-    fold: Annotated[int | None, typer.Option(help="One fold of a data set that has folds; all of them if left out.")] = None,
+    labels: Annotated[
+        int | None, typer.Option(min=1, help="Keep so many training labels, hide the others.")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="One fold of data that have folds; left out, all of them.")
+    ] = None,
     init: Annotated[Path | None, typer.Option(help="Run folder whose weights to start from.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
-    devices: Annotated[int, typer.Option(help="Processes that train together on this machine.")] = 1,
-    nodes: Annotated[int, typer.Option(help="Machines that train together (with torchrun or SLURM).")] = 1,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and noise.")] = 0,
+    devices: Annotated[int, typer.Option(min=1, help="Processes that train together on this machine.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines that train together (torchrun or SLURM).")] = 1,
+    accelerator: Annotated[str, typer.Option(help=f"One of {_one_of(ACCELERATORS)}.")] = "auto",
     logger: Annotated[str | None, typer.Option(help="tensorboard, beside history.csv.")] = None,
-    checkpoint_seconds: Annotated[float, typer.Option(help="Least time between two checkpoints.")] = 30.0,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(min=0, help="Least time between two checkpoints.")
+    ] = 30.0,
 ) -> int:
-    """Train a model, evaluate it on the test items, and draw its pictures.
+    """Train a model by its recipe, and evaluate it.
 
-    The same command resumes where an interrupted one stopped.
+    The run folder then holds configuration, weights, figures, history and pictures. The same command resumes where
+    an interrupted one stopped.
     """
-    from zoo.cli.recipe import parse_settings, resolve
-    from zoo.data import load
-    from zoo.registry import model_class
+    choose("model", model, MODELS)
+    choose("data set", data, DESCRIPTIONS)
+    choose("accelerator", accelerator, ACCELERATORS)
+    if logger is not None:
+        choose("logger", logger, LOGGERS)
 
-    model_class(model)
-    if logger not in (None, "tensorboard"):
-        raise UsageFault(f"unknown logger {logger!r}; the loggers are tensorboard")
+    from zoo.cli.recipe import parse_settings, resolve
+    from zoo.cli.run_folder import RunFolder
+    from zoo.data import load
+
     dataset = load(data, fold=fold)
     out = out or Path("runs") / (f"{model}-{data}" + ("" if fold is None else f"-fold-{fold}"))
     asked = {
@@ -80,6 +114,7 @@ def train(
 
     if dataset.num_folds == 1 or fold is not None:
         return train_one(configuration(dataset), dataset, out, runtime)
+    RunFolder(out).check_free(allowed=("fold-*/config.json",))
     for number in range(dataset.num_folds):
         part = load(data, fold=number)
         code = train_one(configuration(part), part, out / f"fold-{number}", runtime)
@@ -94,50 +129,37 @@ def train(
 
 def train_one(config: dict[str, Any], dataset: Any, out: Path, runtime: dict[str, Any]) -> int:
     """Trains, evaluates and draws one run; returns the exit code."""
-    from inference import fit
     from zoo.cli.pictures import draw_pictures
     from zoo.cli.recipe import build_model, build_objective
     from zoo.cli.report import print_metrics, say, test_metrics
     from zoo.cli.run_folder import RunFolder
 
+    _check_devices(config, runtime["accelerator"])
     run = RunFolder(out)
     model = build_model(config)
     objective = build_objective(config, model)
+    if config["init"] is not None:
+        RunFolder(config["init"]).load_weights(model)
     if config["labels"] is not None:
         dataset = dataset.with_labels(config["labels"], seed=config["seed"])
-    if is_first_rank():
-        run.open(config)
-        if run.metrics().get("finished"):
+    logger = _logger(runtime["logger"], out)
+    fresh = is_first_rank() and run.open(config)
+    if run.is_finished:
+        if is_first_rank():
+            run.checkpoint.unlink(missing_ok=True)
             say(f"{out} is trained already; delete it or choose another --out to train again")
             print_metrics(run.metrics())
-            return 0
-        say(f"training {config['model']} on {config['data']} into {out}")
-    if config["init"] is not None:
-        model.load_state_dict(RunFolder(config["init"]).load_model().state_dict())
-
-    result = fit(
-        objective,
-        dataset.train,
-        valid=dataset.valid,
-        **config["fit"],
-        checkpoint=run.checkpoint,
-        checkpoint_seconds=runtime["checkpoint_seconds"],
-        devices=config["devices"] // runtime["num_nodes"],
-        num_nodes=runtime["num_nodes"],
-        accelerator=runtime["accelerator"],
-        logger=_logger(runtime["logger"], out),
-        seed=config["seed"],
-    )
+        return 0
+    if is_first_rank():
+        say(f"{'training' if fresh else 'going on with'} {config['model']} on {config['data']} in {out}")
+    try:
+        result = _fit(objective, dataset, config, runtime, run.checkpoint, logger)
+    except Exception:
+        if fresh and not run.checkpoint.exists():
+            run.discard()
+        raise
     if result.rank:
         return 0
-    run.save_model(model)
-    run.save_history(result.history)
-    if result.interrupted:
-        say(
-            f"interrupted after epoch {len(result.history)} of {config['fit']['epochs']}: {out} holds the weights of "
-            f"epoch {result.best_epoch}; the same command goes on from the last checkpoint"
-        )
-        return 130
 
     metrics = {
         "model": config["model"],
@@ -151,6 +173,21 @@ def train_one(config: dict[str, Any], dataset: Any, out: Path, runtime: dict[str
         "seed": config["seed"],
         "machine": _machine(model),
     }
+    run.save_history(result.history)
+    run.write_json("metrics.json", metrics | {"finished": False})
+    run.save_model(model)
+    if result.interrupted:
+        weights = (
+            f"the weights of epoch {result.best_epoch}"
+            if result.best_epoch
+            else "weights from its first epoch"
+        )
+        say(
+            f"interrupted after {len(result.history)} of {config['fit']['epochs']} epochs: {out} holds {weights}; "
+            "the same command goes on from the last checkpoint"
+        )
+        return 130
+
     model.eval()
     metrics |= test_metrics(model, dataset, config)
     draw_pictures(model, dataset, run)
@@ -163,7 +200,66 @@ def train_one(config: dict[str, Any], dataset: Any, out: Path, runtime: dict[str
 
 def is_first_rank() -> bool:
     """Whether this is the process that writes and speaks, where several train together."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return int(next((rank for rank in ranks if rank is not None), 0)) == 0
+
+
+def _fit(
+    objective: Any,
+    dataset: Any,
+    config: dict[str, Any],
+    runtime: dict[str, Any],
+    checkpoint: Path,
+    logger: Any,
+) -> Any:
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    from inference import fit
+
+    with _quiet_lightning():
+        try:
+            return fit(
+                objective,
+                dataset.train,
+                valid=dataset.valid,
+                **config["fit"],
+                checkpoint=checkpoint,
+                checkpoint_seconds=runtime["checkpoint_seconds"],
+                devices=config["devices"] // runtime["num_nodes"],
+                num_nodes=runtime["num_nodes"],
+                accelerator=runtime["accelerator"],
+                logger=logger,
+                seed=config["seed"],
+            )
+        except MisconfigurationException as error:  # more devices than there are
+            raise EnvironmentFault(str(error)) from None
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning's notes on how it was set up, which the user did himself, stay out of his terminal; warnings do not."""
+    import lightning_fabric
+
+    logger = logging.getLogger(lightning_fabric.__name__)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _check_devices(config: dict[str, Any], accelerator: str) -> None:
+    """Refuses here, in one process, what several would each complain of."""
+    from lightning_fabric.accelerators import ACCELERATOR_REGISTRY
+
+    if accelerator != "auto" and not ACCELERATOR_REGISTRY[accelerator]["accelerator"].is_available():
+        raise EnvironmentFault(f"there is no {accelerator} on this machine that torch can use")
+    if config["fit"]["batch_size"] < config["devices"]:
+        raise UsageFault(
+            f"the batch size must be at least 1 for each of {config['devices']} devices, "
+            f"got {config['fit']['batch_size']}"
+        )
 
 
 def _logger(name: str | None, out: Path) -> Any:
@@ -174,7 +270,9 @@ def _logger(name: str | None, out: Path) -> Any:
 
         return TensorBoardLogger(root_dir=out, name="tensorboard", version="")
     except ModuleNotFoundError:
-        raise UsageFault("--logger tensorboard needs TensorBoard: pip install 'pyro-zoo[tensorboard]'") from None
+        raise EnvironmentFault(
+            "--logger tensorboard needs TensorBoard: pip install 'pyro-zoo[tensorboard]'"
+        ) from None
 
 
 def _machine(model: Any) -> str:

@@ -28,6 +28,7 @@ class Encoder(nn.Module):
         hidden: Widths of the hidden layers; for ``"conv"`` the channels of the convolutions.
         activation: ``"relu"``, ``"silu"`` or ``"tanh"``.
         condition_dim: Length of the condition; 0 for none.
+        dropout: Share of the hidden units that are dropped while training.
 
     Shape:
         ``(..., *event_shape)`` and ``(..., condition_dim)`` to ``(..., out_features)``.
@@ -51,6 +52,7 @@ class Encoder(nn.Module):
         hidden: tuple[int, ...] = (200,),
         activation: Activation = "relu",
         condition_dim: int = 0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         _check(network, hidden, activation)
@@ -67,16 +69,21 @@ class Encoder(nn.Module):
                 *(
                     layer
                     for before, after in pairwise(sizes)
-                    for layer in (nn.Conv2d(before[0], after[0], 3, stride=2, padding=1), act())
+                    for layer in (
+                        nn.Conv2d(before[0], after[0], 3, stride=2, padding=1),
+                        act(),
+                        *_dropout(dropout),
+                    )
                 ),
                 nn.Flatten(),
             )
             widths = [sizes[-1].numel() + condition_dim, 4 * hidden[-1], out_features]
-        self.head = _perceptron(widths, act)
+        self.head = _perceptron(widths, act, dropout)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         batch_shape = x.shape[: x.dim() - len(self.event_shape)]
-        features = self.trunk(x.reshape(-1, *self.event_shape)).unflatten(0, batch_shape)
+        features = self.trunk(x.reshape(-1, *self.event_shape))
+        features = features.reshape(*batch_shape, features.shape[-1])
         return self.head(features if condition is None else _join(features, condition)).to(x.dtype)
 
 
@@ -168,9 +175,17 @@ def _image_sizes(event_shape: torch.Size, channels: tuple[int, ...]) -> list[tor
     return sizes
 
 
-def _perceptron(widths: list[int], act: type[nn.Module]) -> nn.Sequential:
-    layers = [layer for fan_in, fan_out in pairwise(widths) for layer in (nn.Linear(fan_in, fan_out), act())]
-    return nn.Sequential(*layers[:-1])
+def _perceptron(widths: list[int], act: type[nn.Module], dropout: float = 0.0) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(widths):
+        if layers:
+            layers += [act(), *_dropout(dropout)]
+        layers.append(nn.Linear(fan_in, fan_out))
+    return nn.Sequential(*layers)
+
+
+def _dropout(share: float) -> list[nn.Module]:
+    return [nn.Dropout(share)] if share else []
 
 
 def _join(features: Tensor, condition: Tensor) -> Tensor:

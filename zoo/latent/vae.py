@@ -18,6 +18,13 @@ from torch import Tensor
 from zoo.latent.autoencoder import Autoencoder, Likelihood
 from zoo.latent.networks import Activation, Decoder, Encoder, Network
 
+_WINE = {
+    "model": {"latent_dim": 8, "hidden": (100,), "likelihood": "gaussian"},
+    "objective": "elbo",
+    "fit": {"epochs": 300, "batch_size": 50, "lr": 1e-3, "schedule": "cosine"},
+}
+
+
 class VAE(Autoencoder):
     """Gaussian code, neural likelihood, amortised Gaussian posterior.
 
@@ -54,6 +61,8 @@ class VAE(Autoencoder):
             "fit": {"epochs": 1000, "batch_size": 100, "lr": 1e-3, "schedule": "cosine"},
             "particles": 5000,
         },
+        "red-wine": _WINE,
+        "white-wine": _WINE,
     }
 
     def __init__(

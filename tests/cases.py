@@ -1,0 +1,222 @@
+"""The tiny instances that the conformance suite runs on: at least one for each model of the zoo.
+
+A new model needs one `Case` here, with an item small enough to enumerate or integrate. Which tests apply follows from
+the model's density and from the flags of its case.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.distributions import constraints
+from torch import Tensor, nn
+
+import inference
+from zoo import GenerativeModel
+from zoo.cli.recipe import OBJECTIVES
+from zoo.registry import model_class
+
+Batch = tuple[Tensor, ...]
+"""What the programs of a model are called with: ``(x,)``, or ``(x, y)``."""
+
+GRID = torch.linspace(-9, 9, 73)
+"""Values that stand for the real line, where a real entry is integrated."""
+
+
+class Coins(GenerativeModel):
+    """Independent coins: the least that keeps the contract, with an exact density and nothing latent."""
+
+    density = "exact"
+    support = constraints.boolean
+    recipes = {"digits": {"model": {}, "objective": "maximum-likelihood", "fit": {}}}
+
+    def __init__(self, event_shape: tuple[int, ...]) -> None:
+        super().__init__(event_shape)
+        self.logits = nn.Parameter(torch.zeros(self.event_shape))
+
+    def entries(self) -> dist.Distribution:
+        return dist.Bernoulli(logits=self.logits).to_event(len(self.event_shape))
+
+    def model(self, x: Tensor | None = None, *, num: int = 1) -> Tensor:
+        pyro.module(self.name, self)
+        with pyro.plate("data", num if x is None else len(x)):
+            return pyro.sample("x", self.entries(), obs=x)
+
+    def _sample(self, num: int) -> Tensor:
+        return self.entries().sample((num,))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.entries().log_prob(x)
+
+
+def any_items(model: GenerativeModel, num: int) -> Tensor:
+    """Items from all over the support, in the type of the model's parameters."""
+    shape = (num, *model.event_shape)
+    if isinstance(model.support, type(constraints.integer_interval(0, 1))):
+        return torch.randint(model.support.lower_bound, model.support.upper_bound + 1, shape)
+    dtype = next(model.parameters()).dtype
+    return (
+        torch.randn(shape, dtype=dtype)
+        if model.support is constraints.real
+        else torch.randint(2, shape).to(dtype)
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One tiny instance of a model.
+
+    Attributes:
+        name: The model's name on the command line.
+        variant: Which of its cases this is.
+        arguments: What the instance is built with.
+        wrong: Arguments that the constructor must refuse, each alone in place of its own.
+        labels: ``"given"``, ``"some"`` or ``"none"`` of the labels where a model has them, ``""`` where it has not.
+        countable: Whether the items can be enumerated, or integrated on `GRID`.
+        untouched: Prefixes of the parameters that the ELBO of such a batch does not involve.
+        particles: How many a likelihood by importance sampling takes here.
+        spread: How far the weights are moved from where they start, so that nothing tested is zero or symmetric.
+        items: Draws items that the model accepts, where `any_items` does not suit it.
+    """
+
+    name: str
+    variant: str
+    arguments: dict[str, Any]
+    wrong: tuple[dict[str, Any], ...] = ()
+    labels: str = ""
+    countable: bool = True
+    untouched: tuple[str, ...] = ()
+    particles: int = 2000
+    spread: float = 0.5
+    items: Callable[[GenerativeModel, int], Tensor] = any_items
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.variant}"
+
+    @property
+    def cls(self) -> type[GenerativeModel]:
+        return Coins if self.name == "coins" else model_class(self.name)
+
+    def build(self, **other: Any) -> GenerativeModel:
+        model = self.cls(**{**self.arguments, **other})
+        with torch.no_grad():
+            for param in model.parameters():
+                param += self.spread * torch.randn_like(param)
+        return model
+
+    def batch(self, model: GenerativeModel, num: int) -> Batch:
+        """What the programs of this case are called with."""
+        return self._labelled(model, self.items(model, num))
+
+    def draw(self, model: GenerativeModel, num: int) -> Batch:
+        """Draws from the model what `batch` draws from anywhere, labels included."""
+        if self.labels != "given":
+            return (model.sample(num),)
+        y = torch.randint(model.num_classes, (num,))
+        return model.sample(num, y=y), y
+
+    def every_item(self, model: GenerativeModel) -> tuple[Batch, float]:
+        """All that a batch of one can be, and the volume that each stands for."""
+        levels = GRID
+        if model.support is not constraints.real:
+            levels = torch.arange(
+                2.0 if model.support is constraints.boolean else model.support.upper_bound + 1
+            )
+        x = torch.cartesian_prod(*[levels] * model.event_shape.numel()).reshape(-1, *model.event_shape)
+        volume = (GRID[1] - GRID[0]).item() ** model.event_shape.numel() if levels is GRID else 1.0
+        if self.labels != "given":
+            return self._labelled(model, x), volume
+        labels = torch.arange(model.num_classes)
+        return (
+            x.repeat(len(labels), *[1] * len(model.event_shape)),
+            labels.repeat_interleave(len(x)),
+        ), volume
+
+    def cell(self, model: GenerativeModel, batch: Batch) -> Tensor:
+        """Where each item of a batch stands in `every_item`."""
+        entries = batch[0].flatten(1)
+        base = len(GRID)
+        if model.support is constraints.real:
+            entries = ((entries - GRID[0]) / (GRID[1] - GRID[0])).round().clamp(0, base - 1)
+        else:
+            base = 2 if model.support is constraints.boolean else model.support.upper_bound + 1
+        place = batch[1] if self.labels == "given" else torch.zeros(len(entries), dtype=torch.int64)
+        for entry in entries.long().unbind(1):
+            place = base * place + entry
+        return place
+
+    def objective(self, model: GenerativeModel) -> inference.Objective:
+        """What the first recipe of the model minimises."""
+        recipe = next(iter(model.recipes.values()))
+        return getattr(inference, OBJECTIVES[recipe["objective"]])(
+            model, **recipe.get("objective_arguments", {})
+        )
+
+    def _labelled(self, model: GenerativeModel, x: Tensor) -> Batch:
+        if self.labels in ("", "none"):
+            return (x,)
+        y = torch.arange(len(x)) % model.num_classes
+        return x, torch.where(torch.arange(len(x)) % 3 == 0, -1, y) if self.labels == "some" else y
+
+
+_AUTOENCODER = (
+    {"latent_dim": 0},
+    {"likelihood": "poisson"},
+    {"network": "transformer"},
+    {"network": "conv", "event_shape": (6,)},
+    {"network": "conv", "event_shape": (1, 1, 2, 3)},
+    {"activation": "gelu"},
+    {"hidden": ()},
+    {"hidden": (4, 0)},
+)
+_TINY = {"event_shape": (2, 3), "latent_dim": 2, "hidden": (5,), "activation": "tanh"}
+_LABELLED = {**_TINY, "num_classes": 3}
+
+CASES = (
+    Case("coins", "exact", {"event_shape": (2, 3)}),
+    Case("vae", "bernoulli", _TINY, wrong=_AUTOENCODER),
+    Case(
+        "vae", "gaussian", {**_TINY, "event_shape": (2,), "likelihood": "gaussian"}, particles=100, spread=0.3
+    ),
+    Case("vae", "conv", {**_TINY, "network": "conv", "hidden": (3, 4), "activation": "silu"}),
+    Case(
+        "vae",
+        "conv-colour",
+        {
+            "event_shape": (3, 6, 5),
+            "latent_dim": 2,
+            "network": "conv",
+            "hidden": (3, 4),
+            "likelihood": "gaussian",
+        },
+        countable=False,
+        spread=0.1,
+    ),
+    Case(
+        "supervised-vae",
+        "labelled",
+        _LABELLED,
+        wrong=(*_AUTOENCODER, {"num_classes": 1}),
+        labels="given",
+        untouched=("classify",),
+    ),
+    Case("supervised-vae", "partly-labelled", _LABELLED, labels="some", countable=False),
+    Case("supervised-vae", "unlabelled", _LABELLED, labels="none"),
+    Case(
+        "supervised-vae",
+        "gaussian-conv",
+        {**_LABELLED, "event_shape": (1, 4, 5), "network": "conv", "hidden": (4,), "likelihood": "gaussian"},
+        labels="some",
+        countable=False,
+        spread=0.1,
+    ),
+)
+
+
+def cases(chosen: Callable[[Case], bool] = lambda case: True) -> pytest.MarkDecorator:
+    """Runs a test on every case that is chosen."""
+    return pytest.mark.parametrize("case", [case for case in CASES if chosen(case)], ids=str)

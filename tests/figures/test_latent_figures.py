@@ -1,0 +1,58 @@
+"""The headline figures of the VAE and the supervised VAE on the embedded digits, by their recipes."""
+
+import json
+
+import pytest
+
+from zoo.cli import main
+
+pytestmark = pytest.mark.figures
+
+
+def run(arguments, out):
+    """Runs ``zoo train``, and returns the metrics that it wrote."""
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *arguments.split(), "--out", str(out)])
+    assert ended.value.code == 0
+    return json.loads((out / "metrics.json").read_text())
+
+
+def test_vae_on_digits(tmp_path):
+    metrics = run("vae --data digits", tmp_path / "run")
+    assert metrics["test"]["particles"] == 1000
+    assert metrics["test"]["nats_per_item"] <= 16.95
+    # The code is a tenth as long as the image; the probe on raw pixels stands beside it in the table.
+    assert metrics["probe"]["features"] >= 0.85
+    assert metrics["probe"]["raw"] >= 0.85
+
+
+def test_supervised_vae_with_all_labels(tmp_path):
+    metrics = run("supervised-vae --data digits", tmp_path / "run")
+    assert metrics["accuracy"] >= 0.96
+    assert metrics["generated_as_asked"]["share"] >= 0.95
+    assert metrics["generated_as_asked"]["judge_accuracy"] >= 0.95
+
+
+def test_supervised_vae_with_100_labels(tmp_path):
+    metrics = run("supervised-vae --data digits --labels 100", tmp_path / "run")
+    assert metrics["accuracy"] >= metrics["accuracy_classifier_alone"] + 0.03
+
+
+def resident_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1])
+
+
+def test_memory_is_flat_over_5000_steps():
+    import torch
+
+    import inference
+    import zoo
+
+    objective = inference.ELBO(zoo.VAE((784,), latent_dim=20, hidden=(400,)))
+    x = torch.bernoulli(torch.rand(10_000, 784))
+    pages = []
+    for epochs in (10, 50):  # 1,000 steps to warm up, then 5,000
+        inference.fit(objective, x, epochs=epochs, batch_size=100, progress=False)
+        pages.append(resident_bytes())
+    assert pages[1] <= 1.01 * pages[0]

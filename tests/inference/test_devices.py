@@ -1,0 +1,110 @@
+"""Two processes on the CPU: Fabric launches the second one from a script."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import inference
+
+SCRIPT = """
+import json, os, sys
+import torch
+from torch import nn
+import inference
+
+class Regression(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(3, 2)
+        with torch.no_grad():
+            for param in self.net.parameters():
+                param.fill_(0.1)
+
+    def forward(self, batch):
+        x, y = batch
+        return (self.net(x) - y).square().mean()
+
+class Stop:
+    def log_metrics(self, metrics, step):
+        if step == 3:
+            raise KeyboardInterrupt
+
+def data():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(16, 3, generator=generator), torch.randn(16, 2, generator=generator)
+
+def train(objective, **settings):
+    return inference.fit(objective, data(), valid=data(), epochs=4, batch_size=8, lr=0.05, accelerator="cpu",
+                         checkpoint_seconds=0.0, progress=False, **settings)
+
+def weights(objective):
+    return nn.utils.parameters_to_vector(objective.parameters()).tolist()
+
+if __name__ == "__main__":
+    out = sys.argv[1]
+    whole, part, resumed = Regression(), Regression(), Regression()
+    result = train(whole, devices=2)
+    path = os.path.join(out, "c.pt")
+    interrupted = train(part, devices=2, checkpoint=path, logger=Stop())
+    again = train(resumed, devices=2, checkpoint=path)
+    with open(os.path.join(out, f"rank-{result.rank}.json"), "w") as file:
+        json.dump({
+            "history": result.history, "weights": weights(whole), "interrupted": interrupted.interrupted,
+            "epochs before": len(interrupted.history), "resumed history": again.history,
+            "resumed weights": weights(resumed),
+        }, file)
+"""
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("devices")
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    lost = {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    environment = {name: value for name, value in os.environ.items() if name not in lost}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, str(script), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
+    assert done.returncode == 0, done.stderr
+    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
+
+
+def test_ranks_end_with_the_same_weights_and_the_same_history(ranks):
+    assert ranks[0]["weights"] == ranks[1]["weights"]
+    assert ranks[0]["history"] == ranks[1]["history"]
+
+
+def test_two_processes_do_what_one_does(ranks):
+    scope = {"__name__": "script"}
+    exec(SCRIPT, scope)
+    single = scope["Regression"]()
+    result = scope["train"](single)
+    assert torch.allclose(nn.utils.parameters_to_vector(single.parameters()), torch.tensor(ranks[0]["weights"]))
+    assert torch.allclose(
+        torch.tensor([list(row.values()) for row in result.history]),
+        torch.tensor([list(row.values()) for row in ranks[0]["history"]]),
+    )
+
+
+def test_resumed_with_two_processes(ranks):
+    for rank in ranks:
+        assert rank["interrupted"] and rank["epochs before"] == 3
+        assert rank["resumed history"] == rank["history"]
+        assert rank["resumed weights"] == rank["weights"]
+
+
+def test_more_devices_than_items_of_a_batch_are_refused(monkeypatch):
+    from lightning_fabric import Fabric
+
+    monkeypatch.setattr(Fabric, "launch", lambda self: None)
+    monkeypatch.setattr(Fabric, "world_size", 3)
+    net = nn.Linear(2, 2)
+    for num, batch_size in ((2, 100), (10, 2)):
+        with pytest.raises(ValueError, match="at least 1 for each of 3 devices, got"):
+            inference.fit(net, torch.zeros(num, 2), epochs=1, batch_size=batch_size, progress=False)

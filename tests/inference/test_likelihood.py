@@ -1,0 +1,198 @@
+"""`inference.log_likelihood`: against closed forms, and what it says of its own error."""
+
+import math
+import subprocess
+import sys
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import inference
+import zoo
+from zoo.data.dataset import Split
+
+X = torch.randn(12, 2, generator=torch.Generator().manual_seed(0)) * 1.5
+
+
+def model(x):
+    """Linear-Gaussian: p(x) = N(0, W Wᵀ + I)."""
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        loc = z.unsqueeze(-1) * torch.tensor([1.0, -0.5]).to(x.dtype)
+        pyro.sample("x", dist.Normal(loc, 1.0).to_event(1), obs=x)
+
+
+def posterior(x, loosened=1.0):
+    weight, precision = torch.tensor([1.0, -0.5]).to(x.dtype), 1 + 1.25
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal((x @ weight) / precision, loosened * precision**-0.5))
+
+
+def poor_guide(x):
+    posterior(x, loosened=2.0)
+
+
+def evidence(x):
+    weight = torch.tensor([1.0, -0.5]).double()
+    covariance = torch.outer(weight, weight) + torch.eye(2).double()
+    return dist.MultivariateNormal(torch.zeros(2).double(), covariance).log_prob(x.double())
+
+
+def estimate(**settings):
+    return inference.log_likelihood(model, settings.pop("x", X), **{"progress": False, **settings})
+
+
+def test_exact_posterior_gives_the_evidence_with_any_particle():
+    result = estimate(x=X.double(), guide=posterior, particles=3)
+    assert torch.allclose(result.per_item, evidence(X), atol=1e-6, rtol=0)
+    assert result.per_item.dtype == torch.float64 and result.kind == "lower bound" and result.particles == 3
+    assert result.monte_carlo_error < 1e-6
+    assert result.mean == result.per_item.mean().item() == -result.nats_per_item
+    assert result.standard_error == pytest.approx(result.per_item.std().item() / math.sqrt(12))
+    assert result.bits_per_dim == pytest.approx(-result.mean / (2 * math.log(2)))
+    assert "lower bound, 3 particles, 12 items" in str(result).replace("(", "").replace(")", "")
+
+
+def test_poor_guide_is_within_its_own_error_and_the_error_is_the_spread():
+    results = [estimate(guide=poor_guide, particles=50, seed=seed) for seed in range(200)]
+    exact = evidence(X).mean().item()
+    means = torch.tensor([result.mean for result in results]).double()
+    claimed = torch.tensor([result.monte_carlo_error for result in results]).double().mean().item()
+    assert claimed == pytest.approx(means.std().item(), rel=0.25)
+    assert abs(results[0].mean - exact) < 4 * results[0].monte_carlo_error
+    assert means.mean().item() == pytest.approx(exact, abs=4 * claimed / math.sqrt(200) + claimed**2 * 12)
+    assert means.mean().item() < exact + 4 * claimed / math.sqrt(200)
+
+
+def test_stream_is_the_sum_of_all_weights():
+    from inference.importance import log_weights
+    from inference.likelihood import _streamed
+    from inference.program import Program
+
+    program = Program(model, poor_guide)
+    torch.manual_seed(0)
+    streamed, variance = _streamed(program, X, 11, 4)
+    torch.manual_seed(0)
+    weights = torch.cat([log_weights(program, X, num_particles=k) for k in (4, 4, 3)]).double()
+    assert torch.allclose(streamed, weights.logsumexp(0) - math.log(11))
+    normed = weights.exp() / weights.exp().mean(0)
+    assert torch.allclose(variance, normed.var(0, correction=0) / 11, atol=1e-9)
+
+
+def test_figure_does_not_depend_on_the_chunk():
+    results = [estimate(guide=poor_guide, particles=2000, chunk=chunk) for chunk in (1, 60, 24_000)[1:]]
+    results.append(estimate(guide=poor_guide, particles=2000, chunk=5))
+    for result in results:
+        assert abs(result.mean - evidence(X).mean().item()) < 4 * result.monte_carlo_error
+
+
+class Largest(TorchDispatchMode):
+    """The most elements that any tensor had."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.numel = max([self.numel, *(v.numel() for v in (out if isinstance(out, tuple) else [out]) if isinstance(v, torch.Tensor))])
+        return out
+
+
+def test_memory_does_not_grow_with_the_particles():
+    sizes = []
+    for particles in (100, 2000):
+        with Largest() as largest:
+            estimate(guide=poor_guide, particles=particles, chunk=240)
+        sizes.append(largest.numel)
+    assert sizes[0] == sizes[1] <= 240 * 2 or pytest.fail(f"{sizes}")
+
+
+def test_seed_gives_the_same_bits_and_leaves_the_generator():
+    state = torch.get_rng_state()
+    first, again, other = (estimate(guide=poor_guide, particles=5, seed=seed).per_item for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(pyro.get_param_store()) == 0
+
+
+def test_program_without_latent_sites_is_exact():
+    def plain(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(1.0, 2.0).expand([2]).to_event(1), obs=x)
+
+    result = inference.log_likelihood(plain, X, progress=False)
+    assert (result.kind, result.particles, result.monte_carlo_error) == ("exact", 0, 0.0)
+    assert torch.allclose(result.per_item, dist.Normal(1.0, 2.0).log_prob(X).sum(-1).double())
+
+
+class Fake:
+    """A model that says what its density is."""
+
+    def __init__(self, density: str) -> None:
+        self.density, self.batches = density, []
+
+    def model(self, x):
+        raise AssertionError("not run")
+
+    def log_prob(self, x):
+        self.batches.append(len(x))
+        return -x.sum(-1)
+
+
+def test_exact_density_is_asked_for():
+    fake = Fake("exact")
+    result = inference.log_likelihood(fake, X.repeat(20, 1), progress=False)
+    assert torch.allclose(result.per_item, -X.repeat(20, 1).sum(-1).double())
+    assert (result.kind, result.particles) == ("exact", 0)
+    assert sum(fake.batches) == 240 and max(fake.batches) <= 100
+
+
+@pytest.mark.parametrize("density", ["unnormalized", "none"])
+def test_model_without_a_likelihood_is_refused(density):
+    with pytest.raises(ValueError, match=f"Fake has no likelihood to estimate: its density is '{density}'"):
+        inference.log_likelihood(Fake(density), X)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"particles": 0}, "must be at least 1, got 0"),
+        ({"chunk": 0}, "must be at least 1"),
+        ({"x": X.clone().index_fill_(0, torch.tensor([1]), math.nan)}, "NaN in 2 of the entries"),
+        ({"x": X[:0]}, "expected at least one item"),
+        ({"x": [1.0]}, "expected a tensor of items, got list"),
+    ],
+)
+def test_arguments_are_checked(settings, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        estimate(guide=posterior, **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_split_or_tensor_and_a_single_item():
+    split, tensor = (estimate(x=x, guide=poor_guide, particles=4) for x in (Split(X), X))
+    assert torch.equal(split.per_item, tensor.per_item)
+    single = estimate(x=X[:1], guide=posterior, particles=4)
+    assert math.isnan(single.standard_error) and single.per_item.shape == (1,)
+
+
+def test_modules_are_evaluated_in_evaluation_mode_and_left_as_they_were():
+    torch.manual_seed(0)
+    vae = zoo.VAE((4,), latent_dim=2, hidden=(8,))
+    seen = []
+    vae.decoder.register_forward_hook(lambda module, *_: seen.append(module.training))
+    inference.log_likelihood(vae, (torch.rand(3, 4) < 0.5).float(), particles=2, progress=False)
+    assert seen and not any(seen)
+    assert vae.training and vae.decoder.training
+
+
+def test_import_is_lazy():
+    code = "import sys, inference; assert 'torch' not in sys.modules; print(*dir(inference))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert {"fit", "ELBO", "log_likelihood"} <= set(done.stdout.split())
+    assert all(getattr(inference, name) is not None for name in inference.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = inference.nothing

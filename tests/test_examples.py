@@ -1,0 +1,31 @@
+"""Every example runs as it stands, with fewer epochs."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+# File name, and what it prints when it has done its work.
+CASES = {
+    "custom_model.py": "closed form:",
+    "supervised_vae.py": "wrote supervised_vae.png",
+    "vae.py": "wrote vae.png",
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_example_runs(name, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [name, "1"])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    assert CASES[name] in capsys.readouterr().out
+    for word in CASES[name].split():
+        if word.endswith(".png"):
+            assert (tmp_path / word).read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_example_is_here():
+    assert sorted(CASES) == sorted(path.name for path in EXAMPLES.glob("*.py"))
