@@ -1,9 +1,9 @@
-# make demo | test | figures | lint | bench | clean
+# make demo | test | figures | results | lint | bench | clean
 # Each sets up .venv on its first run, and again only after pyproject.toml or constraints.txt changes.
 
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
-.PHONY: demo test figures lint bench clean
+.PHONY: demo test figures results lint bench clean
 
 # The first of these that runs and is new enough. Another: make PYTHON=/path/to/python test
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
@@ -21,6 +21,11 @@ test: $(STAMP)
 
 figures: $(STAMP)
 	$(BIN)/python -m pytest -m figures
+
+# The figures once more, written to results/ and into the README's table.
+results: $(STAMP)
+	ZOO_RESULTS_DIR=results $(BIN)/python -m pytest -m figures
+	$(BIN)/python results/table.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

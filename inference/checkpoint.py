@@ -11,7 +11,7 @@ import torch
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | Callable[[], bytes]) -> None:
-    """Writes a file so that a reader, or a crash at any moment, finds the old content or the new, never a part.
+    """Writes a file so that a reader, or a crash at any moment, finds the old or the new, never a part.
 
     Args:
         path: Where to; its folder must exist.

@@ -13,8 +13,8 @@ def compile_step(objective: nn.Module, batch: Batch) -> Callable[[Batch], Tensor
     """Compiles loss and gradients of an objective, for batches of the shapes of this one.
 
     The objective, backward pass included, is traced into a graph of torch operations and handed to
-    ``torch.compile``. What a Pyro program does in Python costs nothing afterwards, and is fixed: branches that
-    depend on the values of the batch are refused, and so is a module that the graph would not reach.
+    ``torch.compile``. What a Pyro program does in Python costs nothing afterwards, and is fixed: branches
+    that depend on the values of the batch are refused, and so is a module that the graph would not reach.
 
     Args:
         objective: A module whose ``forward(batch)`` is a scalar loss.
@@ -49,13 +49,13 @@ def compile_step(objective: nn.Module, batch: Batch) -> Callable[[Batch], Tensor
         except Exception as error:
             reason = next(iter(str(error).strip().splitlines()), "")
             raise ValueError(
-                "compile=True expects an objective whose operations do not depend on the values of the batch; "
+                "compile=True expects operations that do not depend on the values of the batch; "
                 f"tracing it ended in {type(error).__name__}: {reason}"
             ) from error
     lost = [name for name, grad in zip(params, eager, strict=True) if grad is not None and name in unused]
     if lost:
         raise ValueError(
-            "compile=True expects the programs to be methods of their modules, or plain functions with pyro.param; "
+            "compile=True expects programs that are methods of their modules, or functions with pyro.param; "
             f"the graph does not reach {', '.join(lost)}"
         )
     compiled = torch.compile(graph, dynamic=False)

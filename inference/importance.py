@@ -20,7 +20,7 @@ def log_weights(
     num_particles: int,
     reparameterized: bool = False,
 ) -> Tensor:
-    """Draws particles from the guide and weighs them: log w_k = log p(x, z_k) - log q(z_k | x), z_k ~ q(z | x).
+    """Draws particles from the guide and weighs them: log w_k = log p(x, z_k) - log q(z_k | x).
 
     The programs are run once, with the particles as an extra plate on the left of their own.
 
@@ -32,11 +32,12 @@ def log_weights(
         reparameterized: Whether to refuse a guide whose draws carry no gradient.
 
     Returns:
-        Tensor of shape ``(num_particles, batch)``, in nats; the gradient passes through reparameterised sites.
+        Tensor of shape ``(num_particles, batch)``, in nats; the gradient passes through reparameterised
+        sites.
 
     Raises:
-        ValueError: If a site lies outside the plate over the batch, or a latent one is missing in the guide: weights
-            for each item do not exist then.
+        ValueError: If a site lies outside the plate over the batch, or a latent one is missing in the guide:
+            weights for each item do not exist then.
 
     Example:
         >>> import pyro.distributions as dist

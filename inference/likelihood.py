@@ -26,8 +26,8 @@ class LikelihoodEstimate:
             ``per_item`` over √n; NaN for a single item.
         per_item: Shape ``(num_items,)``, float64.
         kind: ``"exact"``, ``"lower bound"`` (in expectation over the particles), or ``"estimate"``.
-        monte_carlo_error: The part of the error that more particles would remove, by the delta method; 0 where
-            the kind is exact.
+        monte_carlo_error: The part of the error that more particles would remove, by the delta method; 0
+            where the kind is exact.
         particles: How many were drawn for each item, 0 where the kind is exact.
         num_dims: Entries of an item, for `bits_per_dim`.
     """
@@ -71,24 +71,24 @@ def log_likelihood(
 ) -> LikelihoodEstimate:
     """Log-likelihood of items in nats: exact where the model's density is, else by importance sampling.
 
-    With latent sites, log p(x) is bounded by log 1/K Σ_k p(x, z_k) / q(z_k | x), z_k ~ q(z | x): a lower bound in
-    expectation, which rises to log p(x) with K. The weights are summed as a stream in float64, so that memory does
-    not grow with ``particles``.
+    With latent sites, log p(x) is bounded by log 1/K Σ_k p(x, z_k) / q(z_k | x), z_k ~ q(z | x): a lower
+    bound in expectation, which rises to log p(x) with K. The weights are summed as a stream in float64, so
+    that memory does not grow with ``particles``.
 
     Args:
-        model: An object with ``.model`` and ``.guide`` (every model of the zoo), a Pyro program, or an objective: that
-            of plain functions knows the values that `fit` gave their ``pyro.param`` statements.
+        model: An object with ``.model`` and ``.guide`` (every model of the zoo), a Pyro program, or an
+            objective: that of plain functions knows the values that `fit` found for their ``pyro.param``.
         x: A split of `zoo.load`, or a tensor ``(num, *event_shape)``.
         guide: The guide, where ``model`` is a program.
         particles: K, at least 1; not used where the density is exact.
         chunk: How many pairs of item and particle are worked on at a time.
-        seed: Seed of the particles; torch's generators are left as they were. Modules are evaluated in evaluation
-            mode.
+        seed: Seed of the particles; torch's generators are left as they were. Modules are evaluated in
+            evaluation mode.
         progress: Whether to show a bar.
 
     Raises:
-        ValueError: If ``particles`` or ``chunk`` is below 1, the items do not suit the model, or the model has no
-            density.
+        ValueError: If ``particles`` or ``chunk`` is below 1, the items do not suit the model, or the model
+            has no density.
 
     References:
         | Importance Weighted Autoencoders (Burda, Grosse & Salakhutdinov, 2016), section 5 for the evaluation

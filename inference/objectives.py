@@ -1,4 +1,4 @@
-"""What `inference.fit` minimises: each objective is a module whose ``forward(batch)`` is a loss in nats per item."""
+"""What `inference.fit` minimises: modules whose ``forward(batch)`` is a loss in nats per item."""
 
 import inspect
 import math
@@ -47,7 +47,7 @@ class Objective(nn.Module):
         self.takes_labels = "y" in _signature(self.program.model).parameters
 
     def prepare(self, batch: Batch) -> Structure:
-        """Runs the programs once, before training, to learn their parameters and to refuse what cannot work."""
+        """Runs the programs once before training, to learn their parameters and refuse what cannot work."""
         return self.program.prepare(batch)
 
     def check(self, batch: Batch) -> None:
@@ -122,8 +122,8 @@ class ELBO(Objective):
     Args:
         model: An object with ``.model`` and ``.guide``, or a Pyro program.
         guide: The guide, where ``model`` is a program.
-        num_particles: Draws from the guide for each item and step; with more than one, the programs must carry
-            an extra dimension on the left.
+        num_particles: Draws from the guide for each item and step; with more than one, the programs must
+            carry an extra dimension on the left.
 
     Raises:
         ValueError: If ``num_particles`` is below 1.
@@ -149,8 +149,8 @@ class ELBO(Objective):
         structure = super().prepare(batch)
         if structure.unguided:
             raise ValueError(
-                f"the guide lacks latent sites of the model: {', '.join(structure.unguided)}; draw them there, or "
-                "enumerate them in the model"
+                f"the guide lacks latent sites of the model: {', '.join(structure.unguided)}; "
+                "draw them there, or enumerate them in the model"
             )
         return structure
 
@@ -165,7 +165,7 @@ class ELBO(Objective):
                 particles = pyro.plate("_particles", self.num_particles, dim=-1 - structure.plate_nesting)
                 model, guide = particles(model), particles(guide)
             guide_trace = poutine.trace(guide).get_trace(*args)
-            # Which sites there are may differ from batch to batch, for instance where labels are missing in some.
+            # Which sites there are may differ between batches, for instance where labels are missing.
             drawn = sample_sites(guide_trace)
             enumerated = bool(structure.summed_out) or any(map(is_enumerated, drawn.values()))
             if can_be_reparameterized(drawn) and not enumerated:
@@ -251,7 +251,8 @@ class SupervisedELBO(ELBO):
         classifier = classifier or getattr(model, "classify", None)
         if classifier is None or not self.takes_labels:
             raise ValueError(
-                f"a supervised ELBO expects programs with an argument y and a classifier, got {type(model).__name__}"
+                "a supervised ELBO expects programs with an argument y and a classifier, got "
+                f"{type(model).__name__}"
             )
         self.classifier = [classifier]  # in a list: a method is no module, and its module may be the model
         self.classifier_owner = owner_of(classifier)
@@ -271,7 +272,7 @@ class SupervisedELBO(ELBO):
 
 
 class CrossEntropy(nn.Module):
-    """Mean negative log-probability of the labels under a classifier alone: -1/n Σ log q(y_i | x_i), in nats per item.
+    """Mean negative log-probability of the labels under a classifier, -1/n Σ log q(y_i | x_i): nats per item.
 
     Args:
         classifier: A module, or a method of one, that gives the logits of a batch of items, shape
@@ -302,7 +303,7 @@ class CrossEntropy(nn.Module):
         check_items(None, *args)
 
     def forward(self, batch: Batch) -> Tensor:
-        """The loss of a batch ``(x, y)``; labels of -1 are passed over, and all of them missing is a loss of 0."""
+        """The loss of a batch ``(x, y)``; labels of -1 are passed over, and none but those is a loss of 0."""
         x, y = arguments(batch)
         return _mean_over_known(self.classifier[0](x), y)
 
@@ -324,8 +325,8 @@ class ImportanceWeighted(Objective):
         num_particles: K, at least 1.
 
     Raises:
-        ValueError: If ``num_particles`` is below 1, or, at the first batch, if a site lies outside the data plate
-            or a latent one cannot be reparameterised.
+        ValueError: If ``num_particles`` is below 1, or, at the first batch, if a site lies outside the data
+            plate or a latent one cannot be reparameterised.
 
     References:
         | Importance Weighted Autoencoders (Burda, Grosse & Salakhutdinov, 2016), equation 8

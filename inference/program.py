@@ -26,7 +26,8 @@ class Structure:
         unguided: Names of those that the guide lacks and that are not enumerated.
         summed_out: Names of those that the guide lacks and that are enumerated in the model.
         reparameterized: Whether every latent site of the guide can be drawn with a gradient.
-        enumerated: Whether a latent site is marked for parallel enumeration, in the guide or in the model alone.
+        enumerated: Whether a latent site is marked for parallel enumeration, in the guide or in the model
+            alone.
         plate_nesting: How many dimensions the plates take, counted from the right.
         data_dim: The (negative) dimension of the one full plate over the batch, None where there is none.
         loose: Names of the sites, of model and guide, that lie outside that plate.
@@ -48,8 +49,9 @@ class Program(nn.Module):
     """A model and its guide, however they were written, as one module that owns their parameters.
 
     The parameters are those of the modules that the programs belong to, and those that the programs make by
-    ``pyro.param`` and ``pyro.module`` statements in plain functions (known after `prepare`). Runs of the programs
-    inside `scope` read and write a parameter store of their own, so that Pyro's global one stays as it was.
+    ``pyro.param`` and ``pyro.module`` statements in plain functions (known after `prepare`). Runs of the
+    programs inside `scope` read and write a parameter store of their own, so that Pyro's global one stays as
+    it was.
 
     Args:
         model: An object with the methods ``model`` and ``guide`` (every model of the zoo), or a Pyro program:
@@ -82,7 +84,7 @@ class Program(nn.Module):
 
     @classmethod
     def of(cls, model: Any, guide: Callable[..., Any] | None = None) -> Self:
-        """The program of an objective, a program as it is, or a new one: what was trained keeps its parameters."""
+        """The program of an objective, a program itself, or a new one: what is trained keeps its values."""
         model = getattr(model, "program", model)
         return model if isinstance(model, cls) else cls(model, guide)
 
@@ -100,8 +102,8 @@ class Program(nn.Module):
     def scope(self) -> Iterator[dict[str, Any]]:
         """Runs what is inside on the program's own parameter store, without Pyro's per-step validation.
 
-        A module's parameters are looked up in the module each time: a store that remembered them from one run to
-        the next would overrule it.
+        A module's parameters are looked up in the module each time: a store that remembered them from one run
+        to the next would overrule it.
         """
         params = {name: module._parameters[attribute] for name, module, attribute in self._owned}
         params.update(zip(self._free_names, self.free_parameters, strict=True))
@@ -159,7 +161,7 @@ def arguments(batch: Batch) -> tuple[Tensor, ...]:
 
 
 def owner_of(function: Any) -> nn.Module | None:
-    """The module that a program is, or is a method of; Pyro's handlers and `functools.partial` are looked through."""
+    """The module that a program is, or is a method of, beneath Pyro's handlers and `functools.partial`."""
     function = inspect.unwrap(function)
     while isinstance(function, partial):
         function = function.func

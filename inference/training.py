@@ -32,7 +32,8 @@ class FitResult:
     Attributes:
         history: One row for each epoch: ``epoch`` (from 1), ``train`` and ``valid`` loss in nats per item
             (``valid`` only where there was validation), ``lr`` at the end of the epoch.
-        best_epoch: The epoch whose weights the objective holds now: lowest ``valid``, else the last; 0 is none.
+        best_epoch: The epoch whose weights the objective holds now: lowest ``valid``, else the last; 0 is
+            none.
         seconds: Time spent training, earlier runs of a resumed training included.
         stopped_early: Whether ``patience`` ended it.
         interrupted: Whether Ctrl-C ended it.
@@ -79,11 +80,13 @@ def fit(
 
     Args:
         objective: A module whose ``forward(batch)`` is the loss in nats per item (mean over the batch).
-        train: A split of `zoo.load`, a tensor ``(num, *event_shape)``, or a tuple of tensors that go together.
+        train: A split of `zoo.load`, a tensor ``(num, *event_shape)``, or a tuple of tensors that go
+            together.
         valid: The same, for early stopping and the choice of the best weights.
         epochs: How many times through ``train``, at least 1.
-        batch_size: Items for each step, over all devices together. Where it takes in all items, they keep their
-            order, so that a guide may have parameters for each (an AutoGuide over sites in the data plate).
+        batch_size: Items for each step, over all devices together. Where it takes in all items, they keep
+            their order, so that a guide may have parameters for each (an AutoGuide over sites in the data
+            plate).
         lr: Learning rate.
         schedule: ``"constant"`` or ``"cosine"``.
         optimizer: ``optimizer(parameters, lr=lr)``; None is Adam, fused where the device has it.
@@ -105,8 +108,8 @@ def fit(
         The history and how the training ended. After Ctrl-C too.
 
     Raises:
-        ValueError: If an argument is out of its range, the data do not suit the model, or the checkpoint belongs
-            to other settings.
+        ValueError: If an argument is out of its range, the data do not suit the model, or the checkpoint
+            belongs to other settings.
         FloatingPointError: If the loss is no longer finite; the objective then holds the best weights before.
         OSError: If the checkpoint cannot be written; the one before it is still there.
 
@@ -114,7 +117,8 @@ def fit(
         >>> import zoo, inference
         >>> data = zoo.load("digits")
         >>> vae = zoo.VAE(data.event_shape, latent_dim=2)
-        >>> result = inference.fit(inference.ELBO(vae), data.train, valid=data.valid, epochs=2, progress=False)
+        >>> elbo = inference.ELBO(vae)
+        >>> result = inference.fit(elbo, data.train, valid=data.valid, epochs=2, progress=False)
         >>> len(result.history)
         2
     """
@@ -145,7 +149,7 @@ def fit(
     fabric.launch()
     if min(batch_size, len(items)) < fabric.world_size:
         raise ValueError(
-            f"batch_size and the number of items must be at least 1 for each of {fabric.world_size} devices, got "
+            f"batch_size and the items must be at least 1 for each of {fabric.world_size} devices, got "
             f"{batch_size} and {len(items)}"
         )
     if checkpoint is not None and fabric.global_rank == 0 and not Path(checkpoint).parent.is_dir():
@@ -197,7 +201,7 @@ class _Items:
         self.tensors = arguments(data)
         if self.split is not None:
             labels = getattr(data, "y", None) if getattr(objective, "takes_labels", False) else None
-            # A dynamic split makes its fixed items when it is asked for them; training never does, to save memory.
+            # A dynamic split makes its fixed items when asked for them: training never does, to save memory.
             head = () if self.dynamic else (getattr(data, "x", data),)
             self.tensors = head if labels is None else (*head, labels)
             self.single = labels is None
@@ -220,7 +224,7 @@ class _Items:
         return self.num
 
     def batch(self, index: Tensor | slice, generator: torch.Generator | None = None) -> Batch:
-        """The items at ``index``; with a generator, a dynamic split draws them afresh (dynamic binarisation)."""
+        """The items at ``index``; a dynamic split draws them afresh where there is a generator."""
         values = [values[index] for values in self.tensors]
         if self.dynamic:
             assert self.split is not None
@@ -228,7 +232,7 @@ class _Items:
         return values[0] if self.single else tuple(values)
 
     def digest(self) -> str:
-        """A fingerprint of the first items, so that a training is not resumed on other data of the same size."""
+        """A fingerprint of the first items, so that no training is resumed on other data of the same size."""
         digest = hashlib.blake2b(digest_size=8)
         for values in arguments(self.batch(torch.arange(min(self.num, 100)), _generator("digest"))):
             digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
@@ -405,8 +409,8 @@ class _Run:
 
     def failure(self, value: float, epoch: int, step: int) -> FloatingPointError:
         return FloatingPointError(
-            f"the loss became {value} in epoch {epoch}, by step {step + 1}; a lower lr or clip_norm may help. Kept: "
-            f"the weights of epoch {self.result.best_epoch}"
+            f"the loss became {value} in epoch {epoch}, by step {step + 1}; a lower lr or clip_norm may help."
+            f" Kept: the weights of epoch {self.result.best_epoch}"
         )
 
     def keep_best(self, epoch: int) -> None:
@@ -450,7 +454,8 @@ class _Run:
             before = state["settings"].get(name)
             if before != value:
                 raise ValueError(
-                    f"{self.checkpoint} belongs to a training with another {name}: expected {value}, got {before}"
+                    f"{self.checkpoint} belongs to a training with another {name}: "
+                    f"expected {value}, got {before}"
                 )
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -1,6 +1,8 @@
 """Every test starts from the same random state and an empty parameter store, and touches no user's files."""
 
+import json
 import os
+from pathlib import Path
 
 import hypothesis
 import pyro
@@ -27,3 +29,14 @@ class Isolation:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("ZOO_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
             yield
+
+    @pytest.fixture
+    def record_result(self):
+        """Keeps a measured result as ``NAME.json`` in the folder that ``ZOO_RESULTS_DIR`` names, if it names one."""
+
+        def record(name: str, result: dict) -> None:
+            folder = os.environ.get("ZOO_RESULTS_DIR")
+            if folder:
+                Path(folder, f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+
+        return record

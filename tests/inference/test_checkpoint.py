@@ -28,7 +28,9 @@ def test_leftover_part_of_a_killed_process_is_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "no space left"), KeyboardInterrupt(), RuntimeError()])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "no space left"), KeyboardInterrupt(), RuntimeError()]
+)
 def test_failure_leaves_the_old_file_and_no_part(tmp_path, monkeypatch, function, error):
     path = tmp_path / "file"
     write_atomically(path, b"old")

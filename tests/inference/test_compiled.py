@@ -1,4 +1,4 @@
-"""compile=True: the traced step is the eager one. All tests but one replay the traced graph without compiling it."""
+"""compile=True: the traced step is the eager one. All tests but one replay the graph without compiling it."""
 
 import pyro
 import pyro.distributions as dist
@@ -55,13 +55,17 @@ def test_same_losses_and_weights_as_eager(replayed, clip_norm):
     eager, compiled = Autoencoder(), Autoencoder()
     expected = fit(eager, clip_norm=clip_norm)
     result = fit(compiled, clip_norm=clip_norm, compile=True)
-    assert [row["train"] for row in result.history] == pytest.approx([row["train"] for row in expected.history])
+    assert [row["train"] for row in result.history] == pytest.approx(
+        [row["train"] for row in expected.history]
+    )
     assert torch.allclose(weights(eager), weights(compiled), atol=1e-6)
     assert len(replayed) == 1
     assert compiled.runs == 2 + 4 < eager.runs  # traced, and the smaller batch at the end of each epoch
 
 
-@pytest.mark.parametrize("make", [inference.ELBO, lambda vae: inference.ImportanceWeighted(vae, num_particles=3)])
+@pytest.mark.parametrize(
+    "make", [inference.ELBO, lambda vae: inference.ImportanceWeighted(vae, num_particles=3)]
+)
 def test_elbo_is_traced_and_the_module_learns(replayed, make):
     compiled, eager = small_vae(), small_vae()
     result = fit(make(compiled), compile=True, valid=bits())
@@ -137,8 +141,9 @@ def test_module_that_the_graph_would_not_reach_is_refused(replayed):
     with pytest.raises(ValueError, match="the graph does not reach .*free_parameters") as caught:
         fit(inference.MaximumLikelihood(model), compile=True)
     assert "\n" not in str(caught.value)
+    before = net.bias.clone()
     fit(inference.MaximumLikelihood(model))
-    assert (net.bias < 0.5).all()
+    assert not torch.equal(net.bias, before)
 
 
 def test_compiled_for_real():

@@ -85,7 +85,9 @@ def test_two_processes_do_what_one_does(ranks):
     exec(SCRIPT, scope)
     single = scope["Regression"]()
     result = scope["train"](single)
-    assert torch.allclose(nn.utils.parameters_to_vector(single.parameters()), torch.tensor(ranks[0]["weights"]))
+    assert torch.allclose(
+        nn.utils.parameters_to_vector(single.parameters()), torch.tensor(ranks[0]["weights"])
+    )
     assert torch.allclose(
         torch.tensor([list(row.values()) for row in result.history]),
         torch.tensor([list(row.values()) for row in ranks[0]["history"]]),

@@ -53,7 +53,7 @@ def test_exact_posterior_gives_the_evidence_with_any_particle():
     assert result.mean == result.per_item.mean().item() == -result.nats_per_item
     assert result.standard_error == pytest.approx(result.per_item.std().item() / math.sqrt(12))
     assert result.bits_per_dim == pytest.approx(-result.mean / (2 * math.log(2)))
-    assert "lower bound, 3 particles, 12 items" in str(result).replace("(", "").replace(")", "")
+    assert str(result).endswith("bits per dimension (lower bound, 3 particles, 12 items)")
 
 
 def test_poor_guide_is_within_its_own_error_and_the_error_is_the_spread():
@@ -83,8 +83,7 @@ def test_stream_is_the_sum_of_all_weights():
 
 
 def test_figure_does_not_depend_on_the_chunk():
-    results = [estimate(guide=poor_guide, particles=2000, chunk=chunk) for chunk in (1, 60, 24_000)[1:]]
-    results.append(estimate(guide=poor_guide, particles=2000, chunk=5))
+    results = [estimate(guide=poor_guide, particles=500, chunk=chunk) for chunk in (5, 60, 24_000)]
     for result in results:
         assert abs(result.mean - evidence(X).mean().item()) < 4 * result.monte_carlo_error
 
@@ -96,7 +95,8 @@ class Largest(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        self.numel = max([self.numel, *(v.numel() for v in (out if isinstance(out, tuple) else [out]) if isinstance(v, torch.Tensor))])
+        made = out if isinstance(out, tuple | list) else [out]
+        self.numel = max([self.numel, *(value.numel() for value in made if isinstance(value, torch.Tensor))])
         return out
 
 
@@ -106,7 +106,7 @@ def test_memory_does_not_grow_with_the_particles():
         with Largest() as largest:
             estimate(guide=poor_guide, particles=particles, chunk=240)
         sizes.append(largest.numel)
-    assert sizes[0] == sizes[1] <= 240 * 2 or pytest.fail(f"{sizes}")
+    assert sizes[0] == sizes[1] <= 240 * 2  # each pair has two entries
 
 
 def test_seed_gives_the_same_bits_and_leaves_the_generator():

@@ -266,7 +266,9 @@ def test_importance_weighted_tightens_from_the_elbo_to_the_evidence():
         inference.ImportanceWeighted(gaussian_model, gaussian_guide, num_particles=k)(x).item()
         for k in (1, 3, 30)
     ]
-    assert means[0] == pytest.approx(-gaussian_bound(X, torch.tensor(0.3), torch.tensor(0.9)).item(), abs=0.03)
+    assert means[0] == pytest.approx(
+        -gaussian_bound(X, torch.tensor(0.3), torch.tensor(0.9)).item(), abs=0.03
+    )
     assert means[0] > means[1] + 0.02 > means[2] + 0.03
     assert means[2] == pytest.approx(evidence.item(), abs=0.01)
 

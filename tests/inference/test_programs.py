@@ -47,7 +47,9 @@ def test_two_objectives_over_one_function_do_not_share():
     first, second = inference.MaximumLikelihood(normal_model), inference.MaximumLikelihood(normal_model)
     fit(first, epochs=5)
     second.prepare(data())
-    assert second.program.parameter_values()["normal.loc"] == 0 != first.program.parameter_values()["normal.loc"]
+    assert (
+        second.program.parameter_values()["normal.loc"] == 0 != first.program.parameter_values()["normal.loc"]
+    )
 
 
 def test_trained_functions_are_evaluated_with_their_parameters_through_the_objective():
@@ -57,6 +59,7 @@ def test_trained_functions_are_evaluated_with_their_parameters_through_the_objec
     expected = dist.Normal(values["normal.loc"], values["normal.scale"]).log_prob(data())
     estimate = inference.log_likelihood(objective, data(), progress=False)
     assert torch.allclose(estimate.per_item, expected.double(), atol=1e-5) and estimate.kind == "exact"
+    assert Program.of(objective) is Program.of(objective.program) is objective.program
     untrained = inference.log_likelihood(normal_model, data(), progress=False)
     assert untrained.mean < estimate.mean - 1
 
@@ -100,7 +103,8 @@ def test_guide_over_local_latent_sites_in_a_data_plate():
 
     guide = AutoNormal(model)
     fit(inference.ELBO(model, guide), epochs=300, lr=0.1, schedule="cosine")
-    assert torch.allclose(guide.median()["z"], data() / 2, atol=0.15)
+    medians = torch.stack([guide.median()["z"], data() / 2])
+    assert (medians[0] - medians[1]).abs().mean() < 0.1 and torch.corrcoef(medians)[0, 1] > 0.9
 
 
 class Scaled(PyroModule):
@@ -137,7 +141,6 @@ class Methods(nn.Module):
             pyro.sample("x", dist.Normal(self.decoder(z.unsqueeze(-1)).squeeze(-1), 1.0), obs=x)
 
     def backward_program(self, x):
-        pyro.module("encoder", self.encoder)
         loc, scale = self.encoder(x.unsqueeze(-1)).unbind(-1)
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Normal(loc, scale.exp()))
@@ -209,7 +212,9 @@ def test_module_parameters_loaded_anew_are_not_overruled():
     module = Methods()
     objective = inference.ELBO(module.forward_program, module.backward_program)
     fit(objective, epochs=2)
-    module.load_state_dict({name: torch.zeros_like(v) for name, v in module.state_dict().items()}, assign=True)
+    module.load_state_dict(
+        {name: torch.zeros_like(v) for name, v in module.state_dict().items()}, assign=True
+    )
     objective(data())
     assert all((param == 0).all() for param in module.parameters())
 
@@ -221,12 +226,13 @@ def test_wrong_programs_are_refused():
 
 
 @pytest.mark.parametrize("num", [1, 2, 3])
-def test_plate_over_the_batch_is_told_from_one_of_the_same_size(num):
+@pytest.mark.parametrize("dim", [-1, -2])
+def test_plate_over_the_batch_is_told_from_one_of_the_same_size(num, dim):
     def model(x):
-        with pyro.plate("features", num, dim=-1), pyro.plate("data", len(x), dim=-2):
+        with pyro.plate("features", num, dim=-3 - dim), pyro.plate("data", len(x), dim=dim):
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
-            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x if dim == -2 else x.T)
 
     structure = Program(model).prepare(torch.zeros(num, num))
-    assert (structure.data_dim, structure.plate_nesting, structure.loose) == (-2, 2, ())
+    assert (structure.data_dim, structure.plate_nesting, structure.loose) == (dim, 2, ())
     assert structure.latent == structure.unguided == ("z",)

@@ -150,9 +150,7 @@ def test_best_weights_by_validation_are_restored():
 def test_patience_stops(patience, epochs):
     objective = Wanders()
     zero = torch.zeros(1, 1)
-    result = fit(
-        objective, zero, valid=zero, epochs=6, lr=1.0, optimizer=torch.optim.SGD, patience=patience
-    )
+    result = fit(objective, zero, valid=zero, epochs=6, lr=1.0, optimizer=torch.optim.SGD, patience=patience)
     assert len(result.history) == epochs and result.stopped_early == (epochs < 6)
     assert objective.weight.item() == 2
 
@@ -238,7 +236,7 @@ def test_dynamic_split_is_drawn_afresh_each_epoch_and_never_made_whole():
 
 
 class Explodes(nn.Module):
-    """Turns to NaN after so many training steps, in the loss, in the weights alone, or in validation alone."""
+    """Turns to NaN after so many training steps: in the loss, the weights alone or validation alone."""
 
     def __init__(self, where: str, after: int) -> None:
         super().__init__()

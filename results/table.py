@@ -1,0 +1,86 @@
+"""Writes the table of figures in the README from the results beside this file: ``python results/table.py``."""
+
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).parent
+README = RESULTS.parent / "README.md"
+START, END = "<!-- figures -->\n", "<!-- /figures -->"
+
+# File of the result, what it is, and the published figure for the same thing.
+ROWS = [
+    ("vae-digits", "VAE, digits", ""),
+    ("supervised-vae-digits", "supervised VAE, digits, all labels", ""),
+    ("supervised-vae-digits-100", "supervised VAE, digits, 100 labels", ""),
+    ("vae-red-wine", "VAE, red wine, mean of 10 folds", ""),
+    ("vae-white-wine", "VAE, white wine, mean of 10 folds", ""),
+    ("vae-mnist", "VAE, MNIST, dynamic", "86.76 (Burda et al., 2016)"),
+    ("iwae-mnist", "the same network by IWAE-50, MNIST, dynamic", "84.78 (Burda et al., 2016)"),
+]
+
+
+def load(name: str) -> dict:
+    """One result."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def likelihoods() -> list[str]:
+    """The rows of models."""
+    lines = [
+        "| model and data | test nats | importance samples | published | training | machine | command |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, what, published in ROWS:
+        if not (RESULTS / f"{name}.json").exists():
+            continue
+        result = load(name)
+        test = result["test"]
+        lines.append(
+            f"| {what} | {test['nats_per_item']:.2f} ± {test['standard_error']:.2f} | {test['particles']:,} | "
+            f"{published} | {_duration(result['seconds'])} | {result['machine']} | `{result['command']}` |"
+        )
+    return lines
+
+
+def representations() -> list[str]:
+    """The rows on labels: what codes and classifiers know of them."""
+    vae, full, few = (load(name) for name in ("vae-digits", "supervised-vae-digits", "supervised-vae-digits-100"))
+    rows = [
+        ("linear probe on the VAE's code (10 numbers)", f"{vae['probe']['features']:.1%}"),
+        ("linear probe on the raw pixels (64 numbers)", f"{vae['probe']['raw']:.1%}"),
+        ("supervised VAE, all labels: q(y given x)", f"{full['accuracy']:.1%}"),
+        ("supervised VAE, 100 labels, 1,197 digits without: q(y given x)", f"{few['accuracy']:.1%}"),
+        ("the same encoder, the 100 labelled digits alone", f"{few['accuracy_classifier_alone']:.1%}"),
+        (
+            "digits drawn by label, taken for that label by a classifier of real digits",
+            f"{full['generated_as_asked']['share']:.1%}",
+        ),
+        ("that classifier on real test digits", f"{full['generated_as_asked']['judge_accuracy']:.1%}"),
+    ]
+    return ["| digits | test accuracy |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]
+
+
+def timings() -> list[str]:
+    """The rows on speed."""
+    step = load("training-step")
+    rows = [("eager", step["eager"]), ("`compile=True`", step["compiled"])]
+    return [
+        f"| VAE 784-400-20, batch 100 ({step['machine']}) | time of a training step, over plain PyTorch's |",
+        "|---|---|",
+        *(f"| {what} | {ratio:.2f} |" for what, ratio in rows),
+    ]
+
+
+def table() -> str:
+    """All of it, as it stands in the README."""
+    return "\n\n".join("\n".join(rows) for rows in (likelihoods(), representations(), timings())) + "\n"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+if __name__ == "__main__":
+    before, _, rest = README.read_text().partition(START)
+    _, _, after = rest.partition(END)
+    README.write_text(before + START + "\n" + table() + "\n" + END + after)
