@@ -60,10 +60,11 @@ def log_weights(
     check_structure(structure)
     particles = pyro.plate("_particles", num_particles, dim=-1 - structure.plate_nesting)
     with program.scope():
-        guide_trace = poutine.trace(particles(program.guide)).get_trace(*args)
+        model, guide = program.runnable()
+        guide_trace = poutine.trace(particles(guide)).get_trace(*args)
         if reparameterized and not can_be_reparameterized(sample_sites(guide_trace)):
             raise ValueError(NOT_REPARAMETERIZED)
-        model_trace = poutine.trace(poutine.replay(particles(program.model), guide_trace)).get_trace(*args)
+        model_trace = poutine.trace(poutine.replay(particles(model), guide_trace)).get_trace(*args)
         model_trace.compute_log_prob()
         guide_trace.compute_log_prob()
     total: Tensor | float = 0.0

@@ -93,7 +93,8 @@ class MaximumLikelihood(Objective):
         structure = self.program.structure or self.prepare(batch)
         args = arguments(batch)
         with self.program.scope():
-            sites = sample_sites(poutine.trace(self.program.model).get_trace(*args))
+            model, _ = self.program.runnable()
+            sites = sample_sites(poutine.trace(model).get_trace(*args))
         _refuse_latent([name for name, site in sites.items() if not site["is_observed"]])
         return -_total([_log_prob_sum(site) for site in sites.values()]) / (
             structure.population or len(args[0])
@@ -160,7 +161,7 @@ class ELBO(Objective):
         args = arguments(batch)
         num = structure.population or len(args[0])
         with self.program.scope():
-            model, guide = self.program.model, self.program.guide
+            model, guide = self.program.runnable()
             if self.num_particles > 1:
                 particles = pyro.plate("_particles", self.num_particles, dim=-1 - structure.plate_nesting)
                 model, guide = particles(model), particles(guide)

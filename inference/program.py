@@ -10,6 +10,7 @@ from typing import Any, Self
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
@@ -80,6 +81,7 @@ class Program(nn.Module):
         self._free_names: list[str] = []
         self._owned: list[tuple[str, nn.Module, str]] = []  # name in the store, module, name in the module
         self._constraints: dict[str, Any] = {}
+        self._known_parameters = _KnownParameters()
         self.structure: Structure | None = None
 
     @classmethod
@@ -97,6 +99,10 @@ class Program(nn.Module):
     def guide(self) -> Callable[..., Any]:
         """The program over the latent sites."""
         return self.guide_fn[0]
+
+    def runnable(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """Model and guide as they run inside `scope`: without the cost of parameters known already."""
+        return self._known_parameters(self.model), self._known_parameters(self.guide)
 
     @contextmanager
     def scope(self) -> Iterator[dict[str, Any]]:
@@ -128,6 +134,7 @@ class Program(nn.Module):
         """
         args = arguments(batch)
         self._owned.clear()
+        self._known_parameters.names.clear()
         with forked_rng(), self.scope() as state, pyro.validation_enabled(True):
             model_trace, guide_trace = self._traces(args)
             dims = _dims_of_size(len(args[0]), model_trace, guide_trace)
@@ -147,12 +154,26 @@ class Program(nn.Module):
                     value, nn.Parameter
                 )  # with a module that the function passed to pyro.module
                 self.free_parameters.append(value if shared else nn.Parameter(value.detach().clone()))
+        self._known_parameters.names.update(name for name, _, _ in self._owned)
         self.structure = _structure(model_trace, guide_trace, len(args[0]), min(dims, default=None))
         return self.structure
 
     def _traces(self, args: tuple[Tensor, ...]) -> tuple[poutine.Trace, poutine.Trace]:
         guide_trace = poutine.trace(self.guide).get_trace(*args)
         return poutine.trace(poutine.replay(self.model, guide_trace)).get_trace(*args), guide_trace
+
+
+class _KnownParameters(Messenger):
+    """Answers a module's own parameters at once, which every step would otherwise look up and record anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def _pyro_param(self, msg: Any) -> None:
+        if msg["name"] in self.names and len(msg["args"]) == 2:
+            msg["value"] = msg["args"][1]
+            msg["done"] = msg["stop"] = True
 
 
 def arguments(batch: Batch) -> tuple[Tensor, ...]:

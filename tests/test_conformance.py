@@ -21,6 +21,9 @@ import inference
 from zoo import GenerativeModel
 from zoo.registry import MODELS
 
+# A guide that marks a site for enumeration may be run without, and a TraceEnum_ELBO where nothing is marked.
+pytestmark = pytest.mark.filterwarnings("ignore:(?s).*TraceEnum_ELBO.*:UserWarning")
+
 every_case = cases()
 drawing = cases(lambda case: case.cls.density != "unnormalized")  # such a program scores and does not draw
 scoring = cases(lambda case: case.cls.density in ("exact", "bound"))
@@ -49,7 +52,7 @@ def values(found: dict[str, dict]) -> dict[str, Tensor]:
 
 def log_densities(program, latents: dict[str, Tensor], *args) -> dict[str, Tensor]:
     """Log-density of every site of one run with the latent ones held."""
-    found = sites(poutine.substitute(program, data=latents), *args)
+    found = sites(poutine.condition(program, data=latents), *args)
     return {name: site["log_prob"] for name, site in found.items()}
 
 
@@ -232,7 +235,7 @@ def test_sums_to_one(case):
     args, volume = case.every_item(model)
     p, error = probability(case, model, args)
     error = volume * error.square().sum().sqrt().item()
-    assert error < 0.005
+    assert error < 0.02
     assert p.sum().item() * volume == pytest.approx(1, abs=1e-5 + 4 * error)
 
 
@@ -250,9 +253,9 @@ def test_samples_follow_the_density(case):
     def pooled(cells: Tensor) -> Tensor:
         return torch.cat([cells[often], cells[~often].sum(0, keepdim=True)])
 
-    # The last cell follows from the others where none is pooled; with it the test errs on the side of passing.
     statistic = ((pooled(count) - pooled(expected)).square() / pooled(variance).clamp(min=1)).sum().item()
-    assert chi2.sf(statistic, int(often.sum())) > 1e-3
+    freedom = len(p) - 1 if often.all() else int(often.sum())
+    assert chi2.sf(statistic, freedom) > 1e-3
 
 
 # Pyro's handlers
@@ -382,7 +385,9 @@ def test_the_objective_of_the_recipe_reaches_every_parameter(case):
     for name, param in model.named_parameters():
         assert param.grad is not None, name
         assert param.grad.isfinite().all(), name
-        assert (param.grad != 0).any(), name
+        reached = param.grad != 0
+        # A bias speaks for its unit; a weight may rightly meet nothing but zeros or padding.
+        assert reached.all() if param.dim() == 1 else reached.any(), name
     assert {id(param) for param in objective.parameters()} == {id(param) for param in model.parameters()}
 
 
@@ -433,6 +438,13 @@ def test_float32_agrees_with_float64(case):
             assert torch.allclose(ours[name].double(), log_prob, rtol=1e-4, atol=1e-4), name
 
 
+@every_case
+def test_every_tensor_moves_with_the_module(case):
+    for name, module in case.build().named_modules():
+        left_behind = [key for key, value in vars(module).items() if isinstance(value, Tensor)]
+        assert left_behind == [], f"{name} holds tensors that are neither parameter nor buffer"
+
+
 @scoring
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_another_device(case):
@@ -466,7 +478,7 @@ def test_particles_on_the_left_give_what_the_loop_gives(case):
     assert all(site["log_prob"].shape == (2, 3, 4) for site in guide.values())
     latents = values(guide)
     program = outer(inner(model.model))
-    together = sites(poutine.substitute(program, data=latents), *args)
+    together = sites(poutine.condition(program, data=latents), *args)
     for i in range(2):
         for j in range(3):
             alone = {name: value[i, j] for name, value in latents.items()}

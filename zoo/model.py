@@ -58,7 +58,7 @@ class GenerativeModel(PyroModule):
 
     @abstractmethod
     def model(self, x: Tensor | None = None, *, num: int = 1) -> Tensor:
-        """The generative program: observes ``x`` of shape ``(batch, *event_shape)``, or draws ``num`` items."""
+        """The generative program: observes ``x``, ``(batch, *event_shape)``, or draws ``num`` items."""
 
     def guide(self, x: Tensor) -> None:  # noqa: B027 - nothing is latent unless a subclass says so
         """The program over the latent sites, given ``x``; empty where nothing is latent."""
@@ -72,7 +72,7 @@ class GenerativeModel(PyroModule):
 
         Args:
             num: How many, at least 1.
-            seed: Makes the draw reproducible and leaves torch's generators as they were; None draws from them.
+            seed: Makes the draw reproducible, and leaves torch's generators alone; None draws from them.
             **conditions: What the model can be conditioned on, for instance ``y`` where it has labels.
 
         Returns:
@@ -102,7 +102,7 @@ class GenerativeModel(PyroModule):
             x: Tensor that should be of shape ``(batch, *event_shape)``.
 
         Raises:
-            ValueError: If it is not, or an entry is infinite; the message says what was expected and what came.
+            ValueError: If it is not, or an entry is infinite; the message says what was expected, what came.
         """
         who = type(self).__name__
         if not isinstance(x, Tensor):
@@ -118,7 +118,9 @@ class GenerativeModel(PyroModule):
             raise ValueError(f"{who} expects entries of {dtype}, got {x.dtype}")
         for chunk in x.split(10_000):
             if chunk.isnan().any():
-                raise ValueError(f"{who} expects numbers, got NaN in {int(chunk.isnan().sum())} of its entries")
+                raise ValueError(
+                    f"{who} expects numbers, got NaN in {int(chunk.isnan().sum())} of its entries"
+                )
             if chunk.isinf().any():
                 raise ValueError(
                     f"{who} expects finite numbers, got infinity in {int(chunk.isinf().sum())} of its entries"

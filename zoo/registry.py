@@ -32,6 +32,13 @@ def model_class(name: str) -> type:
 
 
 def model_name(cls: type) -> str:
-    """The command-line name of a model class, the inverse of `model_class`."""
+    """The command-line name of a model class, the inverse of `model_class`.
+
+    Raises:
+        ValueError: If it is no model of the zoo.
+    """
     target = f"{cls.__module__}:{cls.__qualname__}"
-    return next(name for name, place in MODELS.items() if place == target)
+    names = [name for name, place in MODELS.items() if place == target]
+    if not names:
+        raise ValueError(f"{cls.__qualname__} is no model of the zoo; the models are {', '.join(MODELS)}")
+    return names[0]

@@ -1,7 +1,7 @@
 """The ``zoo`` command: list, train, evaluate and sample the models.
 
-A file for each command; what they share lies beside them (`recipe`, `run_folder`, `pictures`, `report`). Torch and
-Pyro are imported when a command needs them, so that ``zoo --help`` answers at once.
+A file for each command; what they share lies beside them (`recipe`, `run_folder`, `pictures`, `report`).
+Torch and Pyro are imported when a command needs them, so that ``zoo --help`` answers at once.
 """
 
 import sys
@@ -33,7 +33,7 @@ LONGEST_MESSAGE = 1000
 def main(args: list[str] | None = None) -> None:
     """Runs the command and exits.
 
-    The exit code is 0, 2 for a mistake in what was asked, 1 for a fault of the surroundings, 130 after Ctrl-C.
+    The exit code is 0, or 2 for a mistake in what was asked, 1 for one of the surroundings, 130 for Ctrl-C.
 
     Args:
         args: The arguments; None takes those of the process.

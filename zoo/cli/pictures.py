@@ -88,7 +88,7 @@ def item_grid(
     axes = figure.add_axes(
         (left_inches / size[0], margin / size[1], grid_width / size[0], grid_height / size[1]),
     )
-    axes.imshow(canvas, interpolation="nearest", aspect="auto")
+    axes.imshow(canvas.numpy(), interpolation="nearest", aspect="auto")
     axes.set_axis_off()
     axes.set_title(title, fontsize=9, loc="left")
     for number, text in enumerate(rows or []):
@@ -111,7 +111,7 @@ def learning_curve(history: list[dict[str, float]]) -> Figure:
     if len(losses) > 20:
         margin = 0.05 * (losses[int(0.95 * len(losses))] - losses[0])
         axes.set_ylim(losses[0] - margin, losses[int(0.95 * len(losses))] + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss, nats per item")
     axes.legend()
@@ -153,7 +153,7 @@ def _manifold(model: Any, side: int = 20) -> Figure:
 
 
 def _traversals(model: Any, x: Tensor, steps: int = 13) -> Figure:
-    """One test item; in each row one entry of its code goes from -3 to 3, rows sorted by what that changes."""
+    """One test item; in each row one entry of its code goes from -3 to 3; the rows by what that changes."""
     code = model.encode(x[:1]).mean
     values = torch.linspace(-3, 3, steps).to(code)
     codes = code.repeat(model.latent_dim, steps, 1)

@@ -73,6 +73,7 @@ def resolve(
     arguments: dict[str, Any] | None = None,
     objective_arguments: dict[str, Any] | None = None,
     fit: dict[str, Any] | None = None,
+    particles: int | None = None,
     labels: int | None = None,
     seed: int = 0,
     devices: int = 1,
@@ -81,8 +82,8 @@ def resolve(
     """The whole configuration of a run, as plain data: the recipe, and over it what was asked for.
 
     Raises:
-        UsageFault: If the model has no recipe for the data set, or the objective, the schedule or the precision
-            is unknown.
+        UsageFault: If the model has no recipe for the data set, or the objective, the schedule or the
+            precision is unknown.
     """
     from zoo.registry import model_class
 
@@ -105,7 +106,7 @@ def resolve(
         "objective": chosen,
         "objective_arguments": {**of_recipe, **(objective_arguments or {})},
         "fit": fit,
-        "particles": recipe.get("particles", 1000),
+        "particles": particles or recipe.get("particles", 1000),
         "devices": devices,
         "seed": seed,
         "init": init,
@@ -180,11 +181,17 @@ def build_model(config: dict[str, Any]) -> "GenerativeModel":
         torch.manual_seed(config["seed"])
         try:
             return cls(tuple(config["event_shape"]), **arguments)
-        except (TypeError, RuntimeError, OverflowError):  # not of the type, or too large for the memory
+        except (
+            TypeError,
+            RuntimeError,
+            OverflowError,
+        ) as error:  # of another type, or too large for the memory
+            reason = str(error).partition("\n")[0]
             _, *allowed = inspect.signature(cls).parameters.values()
             asked = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
             raise UsageFault(
-                f"{config['model']} cannot be built with {asked}; it takes {', '.join(map(str, allowed))}"
+                f"{config['model']} cannot be built with {asked} ({reason}); "
+                f"it takes {', '.join(map(str, allowed))}"
             ) from None
 
 

@@ -1,5 +1,6 @@
 """The figures of a run: on the test items, as ``metrics.json`` holds them and as people read them."""
 
+import logging
 import math
 import os
 import statistics
@@ -114,18 +115,31 @@ def _classifier_alone(dataset: "Dataset", config: dict[str, Any]) -> float:
     model = build_model(config)
     known = dataset.train.y >= 0
     fit = {**config["fit"], "batch_size": min(config["fit"]["batch_size"], int(known.sum()))}
-    with _one_process():
+    with _one_process(), quiet_lightning():
         inference.fit(
             inference.CrossEntropy(model.classify),
             (dataset.train.x[known], dataset.train.y[known]),
             valid=(dataset.valid.x, dataset.valid.y),
             **fit,
-            accelerator="cpu",
             seed=config["seed"],
             progress=False,
         )
-    model.eval()
+    model.to(dataset.test.x.device).eval()
     return _accuracy(model, dataset.test)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Lightning's notes on how it was set up stay out of the terminal, its warnings do not."""
+    import lightning_fabric
+
+    logger = logging.getLogger(lightning_fabric.__name__)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager
@@ -140,7 +154,7 @@ def _one_process() -> Iterator[None]:
 
 
 def _generated_as_asked(model: "GenerativeModel", dataset: "Dataset", seed: int) -> dict[str, float]:
-    """Share of drawn items that a classifier trained on real ones takes for the label asked for, and its own accuracy."""
+    """Share of drawn items that a classifier of real ones takes for the label asked for; its accuracy."""
     import torch
     from sklearn.svm import SVC
 
@@ -161,7 +175,10 @@ def plain_table(*columns: str) -> "Table":
     from rich import box
     from rich.table import Table
 
-    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"  # and nothing is cut off
+    return table
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
@@ -212,7 +229,7 @@ def print_metrics(metrics: dict[str, Any]) -> None:
 
 
 def report_folds(out: Path) -> None:
-    """Writes the ``metrics.json`` of a cross-validation, mean and standard error over the folds, and prints it."""
+    """Writes and prints the ``metrics.json`` of a cross-validation: mean and standard error over folds."""
     run = RunFolder(out)
     folds = [fold.metrics() for fold in run.folds]
     first = folds[0]

@@ -26,7 +26,7 @@ class RunFolder:
         self.checkpoint = self.path / "checkpoint.pt"
 
     def open(self, config: dict[str, Any]) -> bool:
-        """Takes the folder for a run of ``config``; returns whether the run is a new one, and not one that goes on.
+        """Takes the folder for a run of ``config``; returns whether the run is new, and not one that goes on.
 
         Raises:
             UsageFault: If it holds something else, or a run of another configuration.
@@ -42,8 +42,8 @@ class RunFolder:
         for name in sorted({*config, *before}):
             if config.get(name) != before.get(name):
                 raise UsageFault(
-                    f"{self.path} holds a run with another {name}: asked for {_short(config.get(name))}, there is "
-                    f"{_short(before.get(name))}; choose another --out, or delete the folder"
+                    f"{self.path} holds a run with another {name}: asked for {_short(config.get(name))}, "
+                    f"there is {_short(before.get(name))}; choose another --out, or delete the folder"
                 )
         return False
 
@@ -152,8 +152,8 @@ class RunFolder:
         for name in sorted({*expected, *came}):
             if expected.get(name) != came.get(name):
                 raise UsageFault(
-                    f"{path} belongs to another model: expected {name} {_shape(expected.get(name))}, "
-                    f"got {_shape(came.get(name))}"
+                    f"{path} belongs to another model: {name} should be {_shape(expected.get(name))}, "
+                    f"and is {_shape(came.get(name))}"
                 )
         model.load_state_dict(weights)
 
@@ -225,4 +225,4 @@ def _short(value: Any) -> str:
 
 
 def _shape(shape: Any) -> str:
-    return "not there" if shape is None else str(tuple(shape))
+    return "absent" if shape is None else str(tuple(shape))

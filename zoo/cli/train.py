@@ -1,9 +1,6 @@
 """``zoo train``: trains a model by its recipe into a run folder."""
 
-import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +27,9 @@ def train(
         str | None, typer.Option(help=f"Instead of the recipe's, one of {_one_of(OBJECTIVES)}.")
     ] = None,
     particles: Annotated[int | None, typer.Option(min=1, help="Draws per item in the objective.")] = None,
+    evaluation_particles: Annotated[
+        int | None, typer.Option(min=1, help="Importance samples per test item; left out, the recipe's.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Times through the training items.")] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Items for each step, over all devices.")
@@ -67,8 +67,8 @@ def train(
 ) -> int:
     """Train a model by its recipe, and evaluate it.
 
-    The run folder then holds configuration, weights, figures, history and pictures. The same command resumes where
-    an interrupted one stopped.
+    The run folder then holds configuration, weights, figures, history and pictures. The same command resumes
+    where an interrupted one stopped.
     """
     choose("model", model, MODELS)
     choose("data set", data, DESCRIPTIONS)
@@ -106,6 +106,7 @@ def train(
             arguments=parse_settings(settings or []),
             objective_arguments={} if particles is None else {"num_particles": particles},
             fit={name: value for name, value in asked.items() if value is not None},
+            particles=evaluation_particles,
             labels=labels,
             seed=seed,
             devices=devices * nodes,
@@ -183,8 +184,8 @@ def train_one(config: dict[str, Any], dataset: Any, out: Path, runtime: dict[str
             else "weights from its first epoch"
         )
         say(
-            f"interrupted after {len(result.history)} of {config['fit']['epochs']} epochs: {out} holds {weights}; "
-            "the same command goes on from the last checkpoint"
+            f"interrupted after {len(result.history)} of {config['fit']['epochs']} epochs: {out} holds "
+            f"{weights}; the same command goes on from the last checkpoint"
         )
         return 130
 
@@ -215,8 +216,9 @@ def _fit(
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     from inference import fit
+    from zoo.cli.report import quiet_lightning
 
-    with _quiet_lightning():
+    with quiet_lightning():
         try:
             return fit(
                 objective,
@@ -233,20 +235,6 @@ def _fit(
             )
         except MisconfigurationException as error:  # more devices than there are
             raise EnvironmentFault(str(error)) from None
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Lightning's notes on how it was set up, which the user did himself, stay out of his terminal; warnings do not."""
-    import lightning_fabric
-
-    logger = logging.getLogger(lightning_fabric.__name__)
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _check_devices(config: dict[str, Any], accelerator: str) -> None:

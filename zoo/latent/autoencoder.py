@@ -54,7 +54,7 @@ class Autoencoder(GenerativeModel):
     def likelihood(self, params: Tensor) -> dist.Distribution:
         """p(x | z) from a decoder's output: a logit for each entry, or a location and a scale."""
         if self.num_params == 1:
-            entries = dist.Bernoulli(logits=params[0])
+            entries = dist.Bernoulli(logits=params.squeeze(0))
         else:
             entries = dist.Normal(params[0], softplus(params[1]) + MIN_SCALE)
         return entries.to_event(len(self.event_shape))

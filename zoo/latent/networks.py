@@ -1,8 +1,8 @@
 """Encoder and decoder networks of the latent-variable models: perceptrons and convolutions.
 
-Both carry through whatever stands to the left of an item's own dimensions: batch, particles, enumerated labels.
-What they return has the type of what they were given, so that under autocast only the networks run in bfloat16 and
-every density is summed in full precision.
+Both carry through whatever stands to the left of an item's own dimensions: batch, particles, enumerated
+labels. What they return has the type of what they were given, so that under autocast only the networks run in
+bfloat16 and every density is summed in full precision.
 """
 
 from itertools import pairwise
@@ -59,7 +59,7 @@ class Encoder(nn.Module):
         self.event_shape = torch.Size(event_shape)
         act = _ACTIVATIONS[activation]
         if network == "mlp":
-            self.trunk: nn.Module = nn.Flatten()
+            self.trunk: nn.Module | None = None
             widths = [self.event_shape.numel() + condition_dim, *hidden, out_features]
         else:
             sizes = _image_sizes(self.event_shape, hidden)
@@ -81,9 +81,13 @@ class Encoder(nn.Module):
         self.head = _perceptron(widths, act, dropout)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        batch_shape = x.shape[: x.dim() - len(self.event_shape)]
-        features = self.trunk(x.reshape(-1, *self.event_shape))
-        features = features.reshape(*batch_shape, features.shape[-1])
+        """The features of items, given a condition or none."""
+        if self.trunk is None:
+            features = x.flatten(-len(self.event_shape))
+        else:
+            batch_shape = x.shape[: x.dim() - len(self.event_shape)]
+            features = self.trunk(x.reshape(-1, *self.event_shape))
+            features = features.reshape(*batch_shape, features.shape[-1])
         return self.head(features if condition is None else _join(features, condition)).to(x.dtype)
 
 
@@ -148,6 +152,9 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         code = z if condition is None else _join(z, condition)
         params = self.layers(code.reshape(-1, code.shape[-1])).to(z.dtype)
+        num_params, *event_shape = self.params_shape
+        if num_params == 1:
+            return params.reshape(1, *code.shape[:-1], *event_shape)
         return params.reshape(*code.shape[:-1], *self.params_shape).movedim(code.dim() - 1, 0)
 
 

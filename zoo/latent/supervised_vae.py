@@ -3,8 +3,9 @@
     p(y) = Cat(1/C),    p(z) = N(z | 0, I),    p(x | y, z) = ∏_i p(x_i | g(y, z)_i),
     q(y | x) = Cat(π(x)),    q(z | x, y) = N(z | μ(x, y), diag σ²(x, y)).
 
-Labels may be missing for some items or for all; the ELBO then sums y out exactly, by parallel enumeration. The
-ELBO of a labelled item does not involve q(y | x): a cross-entropy term trains it (`inference.SupervisedELBO`).
+Labels may be missing for some items or for all; the ELBO then sums y out exactly, by parallel enumeration.
+The ELBO of a labelled item does not involve q(y | x): a cross-entropy term trains it
+(`inference.SupervisedELBO`).
 
 References:
     | Semi-Supervised Learning with Deep Generative Models (Kingma et al., 2014), model M2, equations 6 to 9
@@ -109,7 +110,7 @@ class SupervisedVAE(Autoencoder):
             return pyro.sample("x", self.decode(z, y), obs=x)
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
-        """q(y | x) q(z | x, y); the site y is there where a label is missing, and certain where one is known."""
+        """q(y | x) q(z | x, y); the site y is there where a label is missing, certain where one is known."""
         pyro.module(self.name, self)
         with pyro.plate("data", len(x)):
             if y is None or (y == MISSING).any():
@@ -130,7 +131,7 @@ class SupervisedVAE(Autoencoder):
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """q(y | x) and the mean of q(z | x, y) at its likeliest label, ``(batch, num_classes + latent_dim)``."""
+        """q(y | x) and the mean of q(z | x, y) at the likeliest y, ``(batch, num_classes + latent_dim)``."""
         logits = self.classify(x)
         return torch.cat([logits.softmax(-1), self.encode(x, logits.argmax(-1)).mean], dim=-1)
 
@@ -141,7 +142,7 @@ class SupervisedVAE(Autoencoder):
         return self.decode(self.encode(x, y).mean, y).mean
 
     def check(self, x: Tensor, y: Tensor | None = None) -> None:
-        """As `GenerativeModel.check`, and that labels are ``(batch,)`` integers from -1 (missing) to C - 1."""
+        """As `GenerativeModel.check`; and labels must be ``(batch,)`` integers, -1 (missing) to C - 1."""
         super().check(x)
         if y is not None:
             self._check_labels(y, len(x), lowest=MISSING)
@@ -150,7 +151,9 @@ class SupervisedVAE(Autoencoder):
         if not isinstance(y, Tensor):
             raise ValueError(f"labels must be a tensor of shape ({num},), got {type(y).__name__}")
         if y.shape != (num,) or y.dtype != torch.int64:
-            raise ValueError(f"labels must be torch.int64 of shape ({num},), got {y.dtype} of {tuple(y.shape)}")
+            raise ValueError(
+                f"labels must be torch.int64 of shape ({num},), got {y.dtype} of {tuple(y.shape)}"
+            )
         if y.min() < lowest or y.max() >= self.num_classes:
             raise ValueError(
                 f"labels must lie in {lowest}..{self.num_classes - 1}, got {int(y.min())}..{int(y.max())}"
