@@ -5,10 +5,9 @@ from typing import Any
 
 import pyro
 import torch
-from pyro import poutine
 from torch import Tensor
 
-from inference.program import Program, Structure, can_be_reparameterized, sample_sites
+from inference.program import Program, Structure, can_be_reparameterized, log_prob
 
 NOT_REPARAMETERIZED = "the importance-weighted objective expects latent sites that can all be reparameterised"
 
@@ -60,17 +59,14 @@ def log_weights(
     check_structure(structure)
     particles = pyro.plate("_particles", num_particles, dim=-1 - structure.plate_nesting)
     with program.scope():
-        model, guide = program.runnable()
-        guide_trace = poutine.trace(particles(guide)).get_trace(*args)
-        if reparameterized and not can_be_reparameterized(sample_sites(guide_trace)):
+        drawn = program.run(particles(program.guide), args)
+        if reparameterized and not can_be_reparameterized(drawn):
             raise ValueError(NOT_REPARAMETERIZED)
-        model_trace = poutine.trace(poutine.replay(particles(model), guide_trace)).get_trace(*args)
-        model_trace.compute_log_prob()
-        guide_trace.compute_log_prob()
+        sites = program.run(particles(program.model), args, drawn=drawn)
     total: Tensor | float = 0.0
-    for trace, sign in ((model_trace, 1), (guide_trace, -1)):
-        for site in sample_sites(trace).values():
-            total = total + sign * _per_item(site["log_prob"], structure.data_dim, structure.plate_nesting)
+    for part, sign in ((sites, 1), (drawn, -1)):
+        for site in part.values():
+            total = total + sign * _per_item(log_prob(site), structure.data_dim, structure.plate_nesting)
     return torch.as_tensor(total).expand(num_particles, len(args[0]))
 
 

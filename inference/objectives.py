@@ -7,7 +7,6 @@ from typing import Any
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
@@ -24,8 +23,8 @@ from inference.program import (
     arguments,
     can_be_reparameterized,
     is_enumerated,
+    log_prob,
     owner_of,
-    sample_sites,
 )
 
 
@@ -93,10 +92,9 @@ class MaximumLikelihood(Objective):
         structure = self.program.structure or self.prepare(batch)
         args = arguments(batch)
         with self.program.scope():
-            model, _ = self.program.runnable()
-            sites = sample_sites(poutine.trace(model).get_trace(*args))
+            sites = self.program.run(self.program.model, args)
         _refuse_latent([name for name, site in sites.items() if not site["is_observed"]])
-        return -_total([_log_prob_sum(site) for site in sites.values()]) / (
+        return -_total([log_prob(site).sum() for site in sites.values()]) / (
             structure.population or len(args[0])
         )
 
@@ -161,17 +159,16 @@ class ELBO(Objective):
         args = arguments(batch)
         num = structure.population or len(args[0])
         with self.program.scope():
-            model, guide = self.program.runnable()
+            model, guide = self.program.model, self.program.guide
             if self.num_particles > 1:
                 particles = pyro.plate("_particles", self.num_particles, dim=-1 - structure.plate_nesting)
                 model, guide = particles(model), particles(guide)
-            guide_trace = poutine.trace(guide).get_trace(*args)
             # Which sites there are may differ between batches, for instance where labels are missing.
-            drawn = sample_sites(guide_trace)
+            drawn = self.program.run(guide, args)
             enumerated = bool(structure.summed_out) or any(map(is_enumerated, drawn.values()))
             if can_be_reparameterized(drawn) and not enumerated:
-                model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args)
-                return _reparameterized(sample_sites(model_trace), drawn) / self.num_particles / num
+                sites = self.program.run(model, args, drawn=drawn)
+                return _reparameterized(sites, drawn) / (self.num_particles * num)
             elbo = (TraceEnum_ELBO if enumerated else Trace_ELBO)(
                 num_particles=self.num_particles,
                 vectorize_particles=self.num_particles > 1,
@@ -190,16 +187,16 @@ def _reparameterized(sites: dict[str, Any], guide_sites: dict[str, Any]) -> Tens
     shared = [name for name in sites if name in guide_sites]
     # log p(z_1 | z_2) may be averaged over q(z_1) alone only where z_2 was not drawn from z_1.
     same_order = shared == [name for name in guide_sites if name in sites]
-    terms = [_log_prob_sum(site) for name, site in guide_sites.items() if name not in sites]
+    terms = [log_prob(site).sum() for name, site in guide_sites.items() if name not in sites]
     for name, site in sites.items():
         posterior = guide_sites.get(name)
         divergence = _analytic_divergence(posterior["fn"], site["fn"]) if posterior and same_order else None
         if divergence is not None:
             terms.append(scale_and_mask(divergence, posterior["scale"], posterior["mask"]).sum())
         else:
-            terms.append(-_log_prob_sum(site))
+            terms.append(-log_prob(site).sum())
             if posterior:
-                terms.append(_log_prob_sum(posterior))
+                terms.append(log_prob(posterior).sum())
     return _total(terms)
 
 
@@ -361,10 +358,6 @@ class ImportanceWeighted(Objective):
         args = arguments(batch)
         weights = log_weights(self.program, *args, num_particles=self.num_particles, reparameterized=True)
         return math.log(self.num_particles) - weights.logsumexp(dim=0).mean()
-
-
-def _log_prob_sum(site: dict[str, Any]) -> Tensor:
-    return scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"]).sum()
 
 
 def check_items(model: Any, *args: Tensor) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ class Program(nn.Module):
         self._free_names: list[str] = []
         self._owned: list[tuple[str, nn.Module, str]] = []  # name in the store, module, name in the module
         self._constraints: dict[str, Any] = {}
-        self._known_parameters = _KnownParameters()
+        self._known: set[str] = set()
         self.structure: Structure | None = None
 
     @classmethod
@@ -100,9 +101,24 @@ class Program(nn.Module):
         """The program over the latent sites."""
         return self.guide_fn[0]
 
-    def runnable(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """Model and guide as they run inside `scope`: without the cost of parameters known already."""
-        return self._known_parameters(self.model), self._known_parameters(self.guide)
+    def run(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Tensor, ...],
+        *,
+        drawn: dict[str, Any] | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Runs a program inside `scope` and returns its sample sites, as ``poutine.trace`` would for more.
+
+        Args:
+            function: `model` or `guide`, or one of them inside a plate.
+            args: What it is called with.
+            drawn: Sites of the guide, whose values the latent sites of the model take.
+        """
+        sites = _Sites(self._known, drawn or {})
+        with sites:
+            function(*args)
+        return sites.sites
 
     @contextmanager
     def scope(self) -> Iterator[dict[str, Any]]:
@@ -134,7 +150,7 @@ class Program(nn.Module):
         """
         args = arguments(batch)
         self._owned.clear()
-        self._known_parameters.names.clear()
+        self._known.clear()
         with forked_rng(), self.scope() as state, pyro.validation_enabled(True):
             model_trace, guide_trace = self._traces(args)
             dims = _dims_of_size(len(args[0]), model_trace, guide_trace)
@@ -154,7 +170,7 @@ class Program(nn.Module):
                     value, nn.Parameter
                 )  # with a module that the function passed to pyro.module
                 self.free_parameters.append(value if shared else nn.Parameter(value.detach().clone()))
-        self._known_parameters.names.update(name for name, _, _ in self._owned)
+        self._known.update(name for name, _, _ in self._owned)
         self.structure = _structure(model_trace, guide_trace, len(args[0]), min(dims, default=None))
         return self.structure
 
@@ -163,17 +179,34 @@ class Program(nn.Module):
         return poutine.trace(poutine.replay(self.model, guide_trace)).get_trace(*args), guide_trace
 
 
-class _KnownParameters(Messenger):
-    """Answers a module's own parameters at once, which every step would otherwise look up and record anew."""
+class _Sites(Messenger):
+    """Records sample sites, replays those drawn before, and answers a module's own parameters at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: set[str], drawn: dict[str, Any]) -> None:
         super().__init__()
-        self.names: set[str] = set()
+        self.known, self.drawn = known, drawn
+        self.sites: dict[str, dict[str, Any]] = {}
 
     def _pyro_param(self, msg: Any) -> None:
-        if msg["name"] in self.names and len(msg["args"]) == 2:
-            msg["value"] = msg["args"][1]
-            msg["done"] = msg["stop"] = True
+        if msg["name"] in self.known and len(msg["args"]) == 2:
+            msg["value"], msg["done"] = msg["args"][1], True
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] in self.drawn and not msg["is_observed"]:
+            site = self.drawn[msg["name"]]
+            msg["value"], msg["infer"], msg["done"] = site["value"], site["infer"], True
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if msg["name"] in self.sites:
+            raise RuntimeError(f"the program has two sites called {msg['name']}")
+        if not site_is_subsample(msg):
+            self.sites[msg["name"]] = msg.copy()
+
+
+def log_prob(site: dict[str, Any]) -> Tensor:
+    """Log-probability of a site's value, scaled and masked, over its plates."""
+    value = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    return scale_and_mask(value, site["scale"], site["mask"])
 
 
 def arguments(batch: Batch) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""Writes the table of figures in the README from the results beside this file: ``python results/table.py``."""
+"""Writes the README's table of figures from the results beside this file: ``python results/table.py``."""
 
 import json
 from pathlib import Path
@@ -35,16 +35,24 @@ def likelihoods() -> list[str]:
             continue
         result = load(name)
         test = result["test"]
-        lines.append(
-            f"| {what} | {test['nats_per_item']:.2f} ± {test['standard_error']:.2f} | {test['particles']:,} | "
-            f"{published} | {_duration(result['seconds'])} | {result['machine']} | `{result['command']}` |"
+        cells = (
+            what,
+            f"{test['nats_per_item']:.2f} ± {test['standard_error']:.2f}",
+            f"{test['particles']:,}",
+            published,
+            _duration(result["seconds"]),
+            result["machine"],
+            f"`{result['command']}`",
         )
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
 def representations() -> list[str]:
     """The rows on labels: what codes and classifiers know of them."""
-    vae, full, few = (load(name) for name in ("vae-digits", "supervised-vae-digits", "supervised-vae-digits-100"))
+    vae, full, few = (
+        load(name) for name in ("vae-digits", "supervised-vae-digits", "supervised-vae-digits-100")
+    )
     rows = [
         ("linear probe on the VAE's code (10 numbers)", f"{vae['probe']['features']:.1%}"),
         ("linear probe on the raw pixels (64 numbers)", f"{vae['probe']['raw']:.1%}"),

@@ -32,7 +32,7 @@ class Isolation:
 
     @pytest.fixture
     def record_result(self):
-        """Keeps a measured result as ``NAME.json`` in the folder that ``ZOO_RESULTS_DIR`` names, if it names one."""
+        """Keeps a measured result as ``NAME.json`` in the folder that ``ZOO_RESULTS_DIR`` names, if any."""
 
         def record(name: str, result: dict) -> None:
             folder = os.environ.get("ZOO_RESULTS_DIR")

@@ -422,6 +422,22 @@ def test_float64_is_kept_throughout(case):
 
 
 @scoring
+def test_float64_is_as_fine_inside(case):
+    """A change of 1e-10 in the parameters shows, which it would not had any step been taken in float32."""
+    model = case.build().double()
+    args = case.batch(model, 4)
+    latents = values(latent_sites(model.guide, *args))
+    before = log_densities(model.model, latents, *args)["x"], log_densities(model.guide, latents, *args)
+    with torch.no_grad():
+        for param in model.parameters():
+            param += 1e-10 * torch.randn_like(param)
+    assert not torch.equal(log_densities(model.model, latents, *args)["x"], before[0])
+    for name, log_prob in log_densities(model.guide, latents, *args).items():
+        change = (log_prob - before[1][name]).abs().max()
+        assert 0 < change < 1e-7, name
+
+
+@scoring
 def test_float32_agrees_with_float64(case):
     model = case.build()
     args = case.batch(model, 4)

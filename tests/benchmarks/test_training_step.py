@@ -1,4 +1,4 @@
-"""The cost of Pyro: a VAE's training step against the same written plainly in PyTorch, alternated in one process."""
+"""The cost of Pyro: a VAE's training step against the same in plain PyTorch, alternated in one process."""
 
 import platform
 import statistics

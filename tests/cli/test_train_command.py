@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import shlex
 import shutil
 
 import pytest
@@ -305,3 +306,14 @@ def test_lightning_is_as_talkative_after_a_run_as_before(zoo):
     before = logging.getLogger(lightning_fabric.__name__).level
     assert zoo("train", "vae", "--out", "run", *SMALL) == 0
     assert logging.getLogger(lightning_fabric.__name__).level == before
+
+
+def test_a_result_holds_the_figures_and_the_command_that_gave_them(tmp_path, zoo):
+    out, result = tmp_path / "run", tmp_path / "results" / "vae.json"
+    result.parent.mkdir()
+    for _ in range(2):  # a finished run gives its result as well
+        assert zoo("train", "vae", *SMALL, "--out", out, "--result", result) == 0
+        written = read(result)
+        assert written.pop("command") == "zoo train vae " + " ".join(map(shlex.quote, SMALL))
+        assert written == read(out / "metrics.json")
+        result.unlink()

@@ -1,5 +1,6 @@
 """The supervised VAE against explicit sums over the labels, where some labels are known and some are not."""
 
+import itertools
 import math
 
 import pyro
@@ -190,6 +191,16 @@ def test_a_label_chooses_what_is_drawn():
     assert torch.equal(vae.model(y=y), vae.sample(4, y=y))
     assert vae.sample(3, y=1).eq(1).all()
     assert {int(value) for value in vae.sample(200).flatten(1).mean(1)} == {0, 1}
+
+
+def test_the_posterior_of_the_code_and_the_items_depend_on_the_label(vae, x):
+    z = torch.randn(len(x), 2).double()
+    posteriors = [vae.encode(x, torch.full((len(x),), y)) for y in range(C)]
+    likelihoods = [vae.decode(z, torch.full((len(x),), y)) for y in range(C)]
+    for one, other in itertools.combinations(range(C), 2):
+        assert (posteriors[one].mean != posteriors[other].mean).all()
+        assert (posteriors[one].stddev != posteriors[other].stddev).all()
+        assert (likelihoods[one].mean != likelihoods[other].mean).all()
 
 
 def test_every_label_is_as_likely():

@@ -46,7 +46,7 @@ def main(args: list[str] | None = None) -> None:
 
 def _run(args: list[str]) -> int:
     try:
-        code = app(args or ["--help"], prog_name="zoo", standalone_mode=False)
+        code = app(args or ["--help"], prog_name="zoo", standalone_mode=False, obj=args)
         return code if isinstance(code, int) else 0
     except UsageError as error:
         return _say(_usage_message(error), 2)

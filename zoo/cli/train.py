@@ -1,6 +1,8 @@
 """``zoo train``: trains a model by its recipe into a run folder."""
 
 import os
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +22,7 @@ def _one_of(allowed: Any) -> str:
 
 
 def train(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help=f"One of {_one_of(MODELS)}.")],
     data: Annotated[str, typer.Option(help=f"One of {_one_of(DESCRIPTIONS)}.")] = "digits",
     out: Annotated[Path | None, typer.Option(help="Run folder; left out, runs/MODEL-DATA.")] = None,
@@ -64,6 +67,9 @@ def train(
     checkpoint_seconds: Annotated[
         float, typer.Option(min=0, help="Least time between two checkpoints.")
     ] = 30.0,
+    result: Annotated[
+        Path | None, typer.Option(help="Also write the figures, with this command, to a JSON file.")
+    ] = None,
 ) -> int:
     """Train a model by its recipe, and evaluate it.
 
@@ -114,16 +120,33 @@ def train(
         )
 
     if dataset.num_folds == 1 or fold is not None:
-        return train_one(configuration(dataset), dataset, out, runtime)
-    RunFolder(out).check_free(allowed=("fold-*/config.json",))
-    for number in range(dataset.num_folds):
-        part = load(data, fold=number)
+        code = train_one(configuration(dataset), dataset, out, runtime)
+    else:
+        RunFolder(out).check_free(allowed=("fold-*/config.json",))
+        code = train_folds(
+            {number: load(data, fold=number) for number in range(dataset.num_folds)},
+            configuration,
+            out,
+            runtime,
+        )
+    if code == 0 and result is not None and is_first_rank():
+        RunFolder(result.parent).write_json(
+            result.name, RunFolder(out).metrics() | {"command": _command(context.obj)}
+        )
+    return code
+
+
+def train_folds(
+    parts: dict[int, Any], configuration: Callable[[Any], dict[str, Any]], out: Path, runtime: dict[str, Any]
+) -> int:
+    """Trains a run for each fold, and reports on them together; returns the exit code."""
+    from zoo.cli.report import report_folds
+
+    for number, part in parts.items():
         code = train_one(configuration(part), part, out / f"fold-{number}", runtime)
         if code:
             return code
     if is_first_rank():
-        from zoo.cli.report import report_folds
-
         report_folds(out)
     return 0
 
@@ -261,6 +284,18 @@ def _logger(name: str | None, out: Path) -> Any:
         raise EnvironmentFault(
             "--logger tensorboard needs TensorBoard: pip install 'pyro-zoo[tensorboard]'"
         ) from None
+
+
+def _command(arguments: list[str]) -> str:
+    """The command as it was given, but for where its files went."""
+    words = iter(arguments)
+    kept = []
+    for word in words:
+        if word in ("--out", "--result"):
+            next(words)
+        elif not word.startswith(("--out=", "--result=")):
+            kept.append(word)
+    return shlex.join(["zoo", *kept])
 
 
 def _machine(model: Any) -> str:

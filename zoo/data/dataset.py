@@ -51,7 +51,7 @@ class Split:
         return f"{type(self).__name__}({len(self)} items of shape {tuple(self.event_shape)})"
 
     def with_labels(self, num: int, *, seed: int = 0) -> Self:
-        """Returns the same items with ``num`` of their labels, as even over the classes as can be; the others are -1.
+        """Returns the same items with ``num`` labels left, spread evenly over the classes; the others are -1.
 
         Args:
             num: How many labels to keep, 1 to ``len(self)``.
@@ -189,7 +189,7 @@ class Dataset:
     description: str = ""
 
     def with_labels(self, num: int, *, seed: int = 0) -> Self:
-        """Returns the same data set with ``num`` training labels left, as `Split.with_labels` chooses them."""
+        """Returns the data set with ``num`` training labels left, as `Split.with_labels` chooses them."""
         return replace(self, train=self.train.with_labels(num, seed=seed))
 
 
