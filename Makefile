@@ -14,7 +14,6 @@ STAMP := .venv/installed
 
 demo: $(STAMP)
 	$(BIN)/zoo train vae --data digits --out runs/demo
-	$(BIN)/zoo evaluate runs/demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

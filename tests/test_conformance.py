@@ -9,7 +9,7 @@ import pyro
 import pytest
 import safetensors.torch
 import torch
-from cases import CASES, Batch, Case, cases
+from tests.cases import CASES, Batch, Case, cases
 from pyro import poutine
 from pyro.distributions import constraints
 from pyro.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from cases import Coins
+from tests.cases import Coins
 from pyro.distributions import constraints
 from torch import nn
 

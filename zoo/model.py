@@ -1,7 +1,6 @@
 """The contract that every model of the zoo keeps."""
 
 import re
-from abc import abstractmethod
 from collections import Counter
 from typing import Any, ClassVar, Literal
 
@@ -56,16 +55,16 @@ class GenerativeModel(PyroModule):
         super().__setstate__(state)
         self.name = _unique_name(type(self))
 
-    @abstractmethod
     def model(self, x: Tensor | None = None, *, num: int = 1) -> Tensor:
         """The generative program: observes ``x``, ``(batch, *event_shape)``, or draws ``num`` items."""
+        raise NotImplementedError
 
-    def guide(self, x: Tensor) -> None:  # noqa: B027 - nothing is latent unless a subclass says so
+    def guide(self, x: Tensor) -> None:
         """The program over the latent sites, given ``x``; empty where nothing is latent."""
 
-    @abstractmethod
     def _sample(self, num: int, **conditions: Any) -> Tensor:
         """Draws ``num`` items by the fastest exact route."""
+        raise NotImplementedError
 
     def sample(self, num: int, *, seed: int | None = None, **conditions: Any) -> Tensor:
         """Draws items, without gradient.

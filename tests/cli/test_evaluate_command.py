@@ -6,8 +6,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import contents
 from safetensors.torch import load_file, save_file
+
+from tests.cli.conftest import contents
 
 
 def read(path):

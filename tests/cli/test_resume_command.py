@@ -8,9 +8,9 @@ from pathlib import Path
 import lightning_fabric
 import pytest
 import torch
-from conftest import SMALL, contents, spawn_in
 
 import inference
+from tests.cli.conftest import SMALL, contents, spawn_in
 
 MOMENTS = {
     "writing the configuration": ("during", "config.json", 1),

@@ -10,9 +10,9 @@ import shutil
 
 import pytest
 import torch
-from conftest import SMALL, SMALL_SUPERVISED, contents
 from safetensors.torch import load_file
 
+from tests.cli.conftest import SMALL, SMALL_SUPERVISED, contents
 from zoo.latent import VAE
 
 WINE = {

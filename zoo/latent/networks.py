@@ -82,7 +82,6 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Features of the items ``x``, under the condition where there is one."""
-        """The features of items, given a condition or none."""
         if self.trunk is None:
             features = x.flatten(-len(self.event_shape))
         else:
@@ -151,7 +150,6 @@ class Decoder(nn.Module):
             )
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """The parameters of the entries, given a condition or none."""
         """Parameters of p(x | z), under the condition where there is one."""
         code = z if condition is None else _join(z, condition)
         params = self.layers(code.reshape(-1, code.shape[-1])).to(z.dtype)

@@ -104,8 +104,13 @@ class SupervisedVAE(Autoencoder):
         pyro.module(self.name, self)
         given = x if x is not None else y
         with pyro.plate("data", num if given is None else len(given)):
-            observed = None if y is None or (y == MISSING).any() else y
-            y = pyro.sample("y", self.label_prior(), obs=observed)
+            if y is not None and (y == MISSING).any():
+                known = y != MISSING
+                prior = self.label_prior()
+                y = pyro.sample("y", dist.Categorical(logits=self._certain(y, prior.logits)))
+                pyro.factor("known_labels", known * prior.logits[0])
+            else:
+                y = pyro.sample("y", self.label_prior(), obs=y)
             z = pyro.sample("z", self.prior())
             return pyro.sample("x", self.decode(z, y), obs=x)
 
@@ -116,8 +121,7 @@ class SupervisedVAE(Autoencoder):
             if y is None or (y == MISSING).any():
                 logits = self.classify(x)
                 if y is not None:
-                    known = (y != MISSING).unsqueeze(-1)
-                    logits = torch.where(known, _CERTAIN * self._one_hot(y.clamp(min=0)), logits)
+                    logits = self._certain(y, logits)
                 y = pyro.sample("y", dist.Categorical(logits=logits), infer={"enumerate": "parallel"})
             pyro.sample("z", self.encode(x, y))
 
@@ -158,6 +162,11 @@ class SupervisedVAE(Autoencoder):
             raise ValueError(
                 f"labels must lie in {lowest}..{self.num_classes - 1}, got {int(y.min())}..{int(y.max())}"
             )
+
+    def _certain(self, y: Tensor, logits: Tensor) -> Tensor:
+        """The logits where a label is missing, and where it is known, logits that leave no other."""
+        known = (y != MISSING).unsqueeze(-1)
+        return torch.where(known, _CERTAIN * self._one_hot(y.clamp(min=0)), logits)
 
     def _one_hot(self, y: Tensor) -> Tensor:
         return one_hot(y, self.num_classes).to(self.prior_loc.dtype)
