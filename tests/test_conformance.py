@@ -9,7 +9,6 @@ import pyro
 import pytest
 import safetensors.torch
 import torch
-from tests.cases import CASES, Batch, Case, cases
 from pyro import poutine
 from pyro.distributions import constraints
 from pyro.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO
@@ -18,6 +17,7 @@ from scipy.stats import chi2
 from torch import Tensor
 
 import inference
+from tests.cases import CASES, Batch, Case, cases
 from zoo import GenerativeModel
 from zoo.registry import MODELS
 

@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from tests.cases import Coins
 from pyro.distributions import constraints
 from torch import nn
 
 import zoo
+from tests.cases import Coins
 from zoo.registry import MODELS, model_class, model_name
 
 

@@ -237,3 +237,15 @@ def test_features_and_reconstructions():
     assert torch.equal(code, vae.encode(x, y).mean)
     assert torch.equal(vae.reconstruct(x), vae.decode(code, y).mean)
     assert not vae.reconstruct(x).requires_grad
+
+
+def test_known_labels_stay_where_others_are_missing(vae, x):
+    trace = poutine.trace(vae.model).get_trace(x, Y)
+    drawn, known = trace.nodes["y"]["value"], Y >= 0
+    assert drawn[known].tolist() == Y[known].tolist()
+    assert drawn.min() >= 0
+    # The program's joint is that of the same labels observed.
+    observed = poutine.trace(poutine.condition(vae.model, {"z": trace.nodes["z"]["value"]})).get_trace(
+        x, drawn
+    )
+    assert torch.allclose(trace.log_prob_sum(), observed.log_prob_sum())
