@@ -80,7 +80,6 @@ class Program(nn.Module):
         self.owners = nn.ModuleList(unique.values())
         self.free_parameters = nn.ParameterList()
         self._free_names: list[str] = []
-        self._owned: list[tuple[str, nn.Module, str]] = []  # name in the store, module, name in the module
         self._constraints: dict[str, Any] = {}
         self._known: set[str] = set()
         self.structure: Structure | None = None
@@ -124,12 +123,11 @@ class Program(nn.Module):
     def scope(self) -> Iterator[dict[str, Any]]:
         """Runs what is inside on the program's own parameter store, without Pyro's per-step validation.
 
-        A module's parameters are looked up in the module each time: a store that remembered them from one run
-        to the next would overrule it.
+        A module's parameters enter the store anew each time: a store that remembered them from one run to the
+        next would overrule the module.
         """
-        params = {name: module._parameters[attribute] for name, module, attribute in self._owned}
-        params.update(zip(self._free_names, self.free_parameters, strict=True))
-        state = {"params": params, "constraints": self._constraints}
+        params = dict(zip(self._free_names, self.free_parameters, strict=True))
+        state = {"params": params, "constraints": self._constraints.copy()}
         with pyro.get_param_store().scope(state), pyro.validation_enabled(False):
             yield state
 
@@ -149,7 +147,6 @@ class Program(nn.Module):
             ValueError: If a program fails on them; the message is Pyro's.
         """
         args = arguments(batch)
-        self._owned.clear()
         self._known.clear()
         with forked_rng(), self.scope() as state, pyro.validation_enabled(True):
             model_trace, guide_trace = self._traces(args)
@@ -157,20 +154,18 @@ class Program(nn.Module):
             if len(dims) > 1:  # another plate is of the batch's size; that over the batch grows with it
                 longer = self._traces(tuple(torch.cat([values, values[:1]]) for values in args))
                 dims &= _dims_of_size(len(args[0]) + 1, *longer)
-        places = {id(param): path for path, param in self.named_parameters()}
+        owned = {id(param) for param in self.parameters()}
         for name, value in state["params"].items():
+            if name in self._free_names:
+                continue
+            if id(value) in owned:
+                self._known.add(name)
+                continue
+            # One that is a Parameter belongs to a module that the function passed to pyro.module.
+            shared = isinstance(value, nn.Parameter)
+            self.free_parameters.append(value if shared else nn.Parameter(value.detach().clone()))
+            self._free_names.append(name)
             self._constraints[name] = state["constraints"][name]
-            if id(value) in places:
-                module, _, attribute = places[id(value)].rpartition(".")
-                if name not in self._free_names:
-                    self._owned.append((name, self.get_submodule(module), attribute))
-            else:
-                self._free_names.append(name)
-                shared = isinstance(
-                    value, nn.Parameter
-                )  # with a module that the function passed to pyro.module
-                self.free_parameters.append(value if shared else nn.Parameter(value.detach().clone()))
-        self._known.update(name for name, _, _ in self._owned)
         self.structure = _structure(model_trace, guide_trace, len(args[0]), min(dims, default=None))
         return self.structure
 
@@ -187,19 +182,19 @@ class _Sites(Messenger):
         self.known, self.drawn = known, drawn
         self.sites: dict[str, dict[str, Any]] = {}
 
-    def _pyro_param(self, msg: Any) -> None:
-        if msg["name"] in self.known and len(msg["args"]) == 2:
-            msg["value"], msg["done"] = msg["args"][1], True
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] in self.drawn and not msg["is_observed"]:
-            site = self.drawn[msg["name"]]
+    def _process_message(self, msg: Any) -> None:
+        name = msg["name"]
+        if msg["type"] == "param":
+            if name in self.known and len(msg["args"]) == 2:
+                msg["value"], msg["done"] = msg["args"][1], True
+        elif name in self.drawn and msg["type"] == "sample" and not msg["is_observed"]:
+            site = self.drawn[name]
             msg["value"], msg["infer"], msg["done"] = site["value"], site["infer"], True
 
-    def _pyro_post_sample(self, msg: Any) -> None:
-        if msg["name"] in self.sites:
-            raise RuntimeError(f"the program has two sites called {msg['name']}")
-        if not site_is_subsample(msg):
+    def _postprocess_message(self, msg: Any) -> None:
+        if msg["type"] == "sample" and not site_is_subsample(msg):
+            if msg["name"] in self.sites:
+                raise RuntimeError(f"the program has two sites called {msg['name']}")
             self.sites[msg["name"]] = msg.copy()
 
 
