@@ -56,8 +56,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a different kind for every way in which a file can be bad
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path} is no checkpoint that can be read safely: {reason}") from None
+        raise ValueError(
+            f"{path} is no checkpoint that can be read safely ({type(error).__name__}): it is damaged, or "
+            "no training wrote it; delete it to start anew"
+        ) from None
     if not isinstance(state, dict):
         raise ValueError(f"{path} is no checkpoint: expected a dict, got {type(state).__name__}")
     return state

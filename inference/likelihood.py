@@ -107,6 +107,7 @@ def log_likelihood(
     source = program.source[0]
     check_items(source, items)
     density = getattr(source, "density", None)
+    density = density if isinstance(density, str) else None  # a user's own attribute may have that name
     if density not in (None, "exact", "bound"):
         raise ValueError(f"{type(source).__name__} has no likelihood to estimate: its density is {density!r}")
     device = next((param.device for param in program.parameters()), items.device)

@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +123,10 @@ def fit(
         >>> len(result.history)
         2
     """
+    if not isinstance(objective, nn.Module) or type(objective).forward is nn.Module.forward:
+        raise ValueError(
+            f"fit expects an objective, for instance inference.ELBO(model), got {type(objective).__name__}"
+        )
     items, valid_items = _Items(objective, train), None if valid is None else _Items(objective, valid)
     _check_range(epochs=epochs, batch_size=batch_size, devices=devices, num_nodes=num_nodes)
     if lr <= 0 or not math.isfinite(lr):
@@ -280,6 +285,7 @@ class _Run:
         }
         self.module, self.optimizer = fabric.setup(objective, made)
         self.compiled: Callable[[Batch], Tensor] | None = None
+        self.stepped = False
 
     def __call__(self) -> FitResult:
         self.keep_best(epoch=0)
@@ -294,7 +300,8 @@ class _Run:
                         self.result.stopped_early = True
                         break
                     row = self.train_epoch(epoch)
-                    if all(row.get("valid", 0.0) <= earlier.get("valid", 0.0) for earlier in history):
+                    lowest = history[self.result.best_epoch - 1] if self.result.best_epoch else {}
+                    if "valid" not in row or row["valid"] < lowest.get("valid", math.inf):
                         self.keep_best(epoch)
                     history.append(row)
                     self.result.seconds = before + time.monotonic() - started
@@ -350,12 +357,25 @@ class _Run:
             self.optimizer.zero_grad()
             loss = self.module(batch)
             self.fabric.backward(loss)
+            if not self.stepped:
+                self.warn_of_idle_parameters()
+        self.stepped = True
         if self.settings["clip_norm"] is not None:
             self.fabric.clip_gradients(
                 self.module, self.optimizer, max_norm=self.settings["clip_norm"], error_if_nonfinite=False
             )
         self.optimizer.step()
         return loss
+
+    def warn_of_idle_parameters(self) -> None:
+        idle = [name for name, param in self.objective.named_parameters() if param.grad is None]
+        idle = [name for name in idle if self.objective.get_parameter(name).requires_grad]
+        if idle and self.fabric.global_rank == 0:
+            warnings.warn(
+                f"no gradient of this objective reaches {len(idle)} of the parameters, {idle[0]} among them: "
+                "they stay as they are",
+                stacklevel=2,
+            )
 
     def compiled_step(self, batch: Batch) -> Callable[[Batch], Tensor] | None:
         """The compiled step for batches of full size; the smaller one at the end of an epoch runs eagerly."""

@@ -86,7 +86,6 @@ def test_options_reach_the_configuration(zoo, tmp_path):
         "patience": ("--patience", 1),
         "precision": ("--precision", "32-true"),
         "compile": ("--no-compile", False),
-        "labels": ("--labels", 50),
         "seed": ("--seed", 7),
     }
     words = [word for option in options.values() for word in option if word is not False]
@@ -317,3 +316,23 @@ def test_a_result_holds_the_figures_and_the_command_that_gave_them(tmp_path, zoo
         assert written.pop("command") == "zoo train vae " + " ".join(map(shlex.quote, SMALL))
         assert written == read(out / "metrics.json")
         result.unlink()
+
+
+def test_a_finished_run_with_damaged_files_is_not_called_trained(run, refused):
+    weights = (run / "model.safetensors").read_bytes()
+    (run / "model.safetensors").write_bytes(weights[:100])
+    again = ("train", "vae", *SMALL, "--out", run)
+    assert "model.safetensors is damaged" in refused(*again)
+    (run / "model.safetensors").write_bytes(weights)
+    metrics = read(run / "metrics.json")
+    (run / "metrics.json").write_text(json.dumps(metrics | {"test": 3}))
+    assert "metrics.json is damaged" in refused(*again)
+
+
+def test_the_setting_that_differs_is_named(run, refused):
+    said = refused("train", "vae", *SMALL, "--patience", 5, "--out", run)
+    assert "another fit.patience: asked for 5, there is null" in said
+
+
+def test_labels_are_refused_for_a_model_that_has_none(refused):
+    assert "--labels expects a model with labels" in refused("train", "vae", *SMALL, "--labels", 100)

@@ -361,3 +361,36 @@ def test_ctrl_c_keeps_what_there_is():
         result = fit(objective, data, valid=data, batch_size=1, lr=1.0, optimizer=torch.optim.SGD)
         assert result.interrupted and len(result.history) == result.best_epoch == epochs
         assert objective.weight.item() == weight
+
+
+class Constant(nn.Module):
+    """A loss that never changes, with one weight that it uses and one that it does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.idle = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+
+    def forward(self, batch):
+        return 0 * self.used + 1.0
+
+
+@pytest.mark.filterwarnings("ignore:no gradient")
+def test_an_equal_loss_is_no_improvement():
+    result = inference.fit(
+        Constant(), torch.zeros(6, 2), valid=torch.zeros(6, 2), epochs=50, patience=3, progress=False
+    )
+    assert result.best_epoch == 1
+    assert result.stopped_early
+    assert len(result.history) == 4
+
+
+def test_parameters_that_no_gradient_reaches_are_named():
+    with pytest.warns(UserWarning, match="reaches 1 of the parameters, idle among them"):
+        inference.fit(Constant(), torch.zeros(6, 2), epochs=1, progress=False)
+
+
+def test_a_model_in_the_place_of_an_objective_is_refused():
+    with pytest.raises(
+        ValueError, match=r"expects an objective, for instance inference.ELBO\(model\), got VAE"
+    ):
+        inference.fit(zoo.VAE((2,)), torch.zeros(6, 2), epochs=1)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from zoo.model import GenerativeModel
 
 
+TEST_FIGURES = dict.fromkeys(("nats_per_item", "standard_error", "bits_per_dim", "kind"))
+"""What the ``test`` of a ``metrics.json`` holds at least."""
+
+
 class RunFolder:
     """The files of one run; every one is written whole or not at all.
 
@@ -39,11 +43,12 @@ class RunFolder:
             self.write_json("config.json", config)
             return True
         before = self.config()
-        for name in sorted({*config, *before}):
-            if config.get(name) != before.get(name):
+        asked, there = _flat(config), _flat(before)
+        for name in sorted({*asked, *there}):
+            if asked.get(name) != there.get(name):
                 raise UsageFault(
-                    f"{self.path} holds a run with another {name}: asked for {_short(config.get(name))}, "
-                    f"there is {_short(before.get(name))}; choose another --out, or delete the folder"
+                    f"{self.path} holds a run with another {name}: asked for {_short(asked.get(name))}, "
+                    f"there is {_short(there.get(name))}; choose another --out, or delete the folder"
                 )
         return False
 
@@ -98,6 +103,9 @@ class RunFolder:
             "seed",
         }:
             raise UsageFault(f"{path} is damaged: it does not hold the figures of a training")
+        test = metrics.get("test", TEST_FIGURES)
+        if not isinstance(test, dict) or not test.keys() >= TEST_FIGURES.keys():
+            raise UsageFault(f"{path} is damaged: its test must hold {', '.join(TEST_FIGURES)}")
         return metrics
 
     @property
@@ -217,6 +225,14 @@ class RunFolder:
         if not isinstance(content, dict):
             raise UsageFault(f"{path} is damaged: expected a JSON object, got {_short(content)}")
         return content
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their full name, as in ``fit.epochs``."""
+    flat = {}
+    for name, value in config.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def _short(value: Any) -> str:

@@ -165,11 +165,14 @@ def train_one(config: dict[str, Any], dataset: Any, out: Path, runtime: dict[str
     if config["init"] is not None:
         RunFolder(config["init"]).load_weights(model)
     if config["labels"] is not None:
+        if not objective.takes_labels:
+            raise UsageFault(f"--labels expects a model with labels, and {config['model']} has none")
         dataset = dataset.with_labels(config["labels"], seed=config["seed"])
     logger = _logger(runtime["logger"], out)
     fresh = is_first_rank() and run.open(config)
     if run.is_finished:
         if is_first_rank():
+            run.load_weights(model)  # they may have been damaged since
             run.checkpoint.unlink(missing_ok=True)
             say(f"{out} is trained already; delete it or choose another --out to train again")
             print_metrics(run.metrics())
