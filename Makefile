@@ -31,10 +31,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 
 bench: $(STAMP)
-	$(BIN)/python -m pytest tests/benchmarks -m "" --benchmark-enable
+	$(BIN)/python -m pytest tests/benchmarks -m figures
 
 clean:
-	rm -rf .venv build dist runs .benchmarks .hypothesis .pytest_cache .ruff_cache
+	rm -rf .venv build dist runs .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp goes first and comes back last, so an install that was cut short is done again.
