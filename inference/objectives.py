@@ -107,7 +107,21 @@ def _refuse_latent(names: Iterable[str]) -> None:
         )
 
 
-class ELBO(Objective):
+class _ParticleObjective(Objective):
+    """An objective that draws several particles from the guide for each item."""
+
+    def __init__(self, model: Any, guide: Callable[..., Any] | None, *, num_particles: int) -> None:
+        super().__init__(model, guide)
+        if num_particles < 1:
+            raise ValueError(f"num_particles must be at least 1, got {num_particles}")
+        self.num_particles = num_particles
+
+    @override
+    def extra_repr(self) -> str:
+        return f"num_particles={self.num_particles}"
+
+
+class ELBO(_ParticleObjective):
     """Negative evidence lower bound: E_q[log q(z | x) - log p(x, z)], in nats per item.
 
     Reparameterised, with the KL divergence between guide and prior analytic where Pyro knows it and the guide
@@ -134,14 +148,7 @@ class ELBO(Objective):
     def __init__(
         self, model: Any, guide: Callable[..., Any] | None = None, *, num_particles: int = 1
     ) -> None:
-        super().__init__(model, guide)
-        if num_particles < 1:
-            raise ValueError(f"num_particles must be at least 1, got {num_particles}")
-        self.num_particles = num_particles
-
-    @override
-    def extra_repr(self) -> str:
-        return f"num_particles={self.num_particles}"
+        super().__init__(model, guide, num_particles=num_particles)
 
     @override
     def prepare(self, batch: Batch) -> Structure:
@@ -311,7 +318,7 @@ def _mean_over_known(logits: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(logits, y, ignore_index=-1, reduction="sum") / (y >= 0).sum().clamp(min=1)
 
 
-class ImportanceWeighted(Objective):
+class ImportanceWeighted(_ParticleObjective):
     """Negative importance-weighted bound: -E[log 1/K Σ_k p(x, z_k) / q(z_k | x)], in nats per item.
 
     K = 1 is the ELBO; the bound tightens with K and tends to log p(x). The weights are kept for each item, so
@@ -334,14 +341,7 @@ class ImportanceWeighted(Objective):
     def __init__(
         self, model: Any, guide: Callable[..., Any] | None = None, *, num_particles: int = 50
     ) -> None:
-        super().__init__(model, guide)
-        if num_particles < 1:
-            raise ValueError(f"num_particles must be at least 1, got {num_particles}")
-        self.num_particles = num_particles
-
-    @override
-    def extra_repr(self) -> str:
-        return f"num_particles={self.num_particles}"
+        super().__init__(model, guide, num_particles=num_particles)
 
     @override
     def prepare(self, batch: Batch) -> Structure:

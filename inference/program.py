@@ -28,8 +28,6 @@ class Structure:
         unguided: Names of those that the guide lacks and that are not enumerated.
         summed_out: Names of those that the guide lacks and that are enumerated in the model.
         reparameterized: Whether every latent site of the guide can be drawn with a gradient.
-        enumerated: Whether a latent site is marked for parallel enumeration, in the guide or in the model
-            alone.
         plate_nesting: How many dimensions the plates take, counted from the right.
         data_dim: The (negative) dimension of the one full plate over the batch, None where there is none.
         loose: Names of the sites, of model and guide, that lie outside that plate.
@@ -40,7 +38,6 @@ class Structure:
     unguided: tuple[str, ...]
     summed_out: tuple[str, ...]
     reparameterized: bool
-    enumerated: bool
     plate_nesting: int
     data_dim: int | None
     loose: tuple[str, ...]
@@ -291,7 +288,6 @@ def _structure(
         unguided=tuple(name for name in unguided if name not in summed_out),
         summed_out=tuple(summed_out),
         reparameterized=can_be_reparameterized(guide_sites),
-        enumerated=bool(summed_out) or any(map(is_enumerated, guide_sites.values())),
         plate_nesting=max((-frame.dim for frame in frames), default=0),
         data_dim=data_dim,
         loose=tuple(loose),

@@ -368,8 +368,8 @@ class _Run:
         return loss
 
     def warn_of_idle_parameters(self) -> None:
-        idle = [name for name, param in self.objective.named_parameters() if param.grad is None]
-        idle = [name for name in idle if self.objective.get_parameter(name).requires_grad]
+        params = self.objective.named_parameters()
+        idle = [name for name, param in params if param.requires_grad and param.grad is None]
         if idle and self.fabric.global_rank == 0:
             warnings.warn(
                 f"no gradient of this objective reaches {len(idle)} of the parameters, {idle[0]} among them: "

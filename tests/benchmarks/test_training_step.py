@@ -90,11 +90,13 @@ def threads(request):
     torch.set_num_threads(before)
 
 
-def test_eager_step_costs_no_more_than_it_did(batch, threads, record_result):
-    """The aim is 1.25; what is reached stands in the README's table. This guards against losing it."""
+def test_eager_step_costs_at_most_a_quarter_more(batch, threads, record_result):
+    """Missed for now on two threads, and reported so; beyond 1.6 something has been lost, and it fails."""
     ratio = ratio_to_plain(batch, eager_step)
     record_result(f"eager-step-{threads}", {"ratio": ratio, "threads": threads, "machine": MACHINE})
     assert ratio <= 1.6
+    if ratio > 1.25:
+        pytest.xfail(f"the figure is 1.25, reached {ratio:.2f} on {threads} threads")
 
 
 def test_compiled_step_costs_no_more(batch, threads, record_result):
