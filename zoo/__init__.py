@@ -7,20 +7,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo.autoregressive import FVSBN, NADE, FullJoint, Independent, MarkovChain
     from zoo.data import Dataset, Split, load
     from zoo.latent import VAE, SupervisedVAE
     from zoo.model import GenerativeModel
 
 _EXPORTS = {
     "Dataset": "zoo.data",
+    "FVSBN": "zoo.autoregressive",
+    "FullJoint": "zoo.autoregressive",
     "GenerativeModel": "zoo.model",
+    "Independent": "zoo.autoregressive",
+    "MarkovChain": "zoo.autoregressive",
+    "NADE": "zoo.autoregressive",
     "Split": "zoo.data",
     "SupervisedVAE": "zoo.latent",
     "VAE": "zoo.latent",
     "load": "zoo.data",
 }
 
-__all__ = ["VAE", "Dataset", "GenerativeModel", "Split", "SupervisedVAE", "load"]
+__all__ = [
+    "FVSBN",
+    "NADE",
+    "VAE",
+    "Dataset",
+    "FullJoint",
+    "GenerativeModel",
+    "Independent",
+    "MarkovChain",
+    "Split",
+    "SupervisedVAE",
+    "load",
+]
 __version__ = "0.1.0"
 
 

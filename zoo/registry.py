@@ -4,6 +4,11 @@ import difflib
 from importlib import import_module
 
 MODELS = {
+    "fvsbn": "zoo.autoregressive.fvsbn:FVSBN",
+    "full-joint": "zoo.autoregressive.full_joint:FullJoint",
+    "independent": "zoo.autoregressive.independent:Independent",
+    "markov-chain": "zoo.autoregressive.markov_chain:MarkovChain",
+    "nade": "zoo.autoregressive.nade:NADE",
     "supervised-vae": "zoo.latent.supervised_vae:SupervisedVAE",
     "vae": "zoo.latent.vae:VAE",
 }
