@@ -63,6 +63,15 @@ class Objective(nn.Module):
             ) from None
         check_items(self.program.source[0], *arguments(batch))
 
+    def check_training(self, batch: Batch) -> None:
+        """Checks what only items to learn from must be, where the model has such a rule.
+
+        Raises:
+            ValueError: If the data do not suit the model.
+        """
+        if hasattr(self.program.source[0], "check_training"):
+            self.program.source[0].check_training(*arguments(batch))
+
     def forward(self, batch: Batch) -> Tensor:
         """The loss of a batch, in nats per item."""
         raise NotImplementedError

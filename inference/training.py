@@ -128,6 +128,8 @@ def fit(
             f"fit expects an objective, for instance inference.ELBO(model), got {type(objective).__name__}"
         )
     items, valid_items = _Items(objective, train), None if valid is None else _Items(objective, valid)
+    if hasattr(objective, "check_training") and not items.dynamic:
+        objective.check_training(items.batch(slice(None)))
     _check_range(epochs=epochs, batch_size=batch_size, devices=devices, num_nodes=num_nodes)
     if lr <= 0 or not math.isfinite(lr):
         raise ValueError(f"lr must be above 0, got {lr}")

@@ -7,12 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.autoregressive import FVSBN, NADE, FullJoint, Independent, MarkovChain
+    from zoo.autoregressive import FVSBN, NADE, RNADE, CategoricalNADE, FullJoint, Independent, MarkovChain
     from zoo.data import Dataset, Split, load
     from zoo.latent import VAE, SupervisedVAE
     from zoo.model import GenerativeModel
 
 _EXPORTS = {
+    "CategoricalNADE": "zoo.autoregressive",
     "Dataset": "zoo.data",
     "FVSBN": "zoo.autoregressive",
     "FullJoint": "zoo.autoregressive",
@@ -20,6 +21,7 @@ _EXPORTS = {
     "Independent": "zoo.autoregressive",
     "MarkovChain": "zoo.autoregressive",
     "NADE": "zoo.autoregressive",
+    "RNADE": "zoo.autoregressive",
     "Split": "zoo.data",
     "SupervisedVAE": "zoo.latent",
     "VAE": "zoo.latent",
@@ -29,7 +31,9 @@ _EXPORTS = {
 __all__ = [
     "FVSBN",
     "NADE",
+    "RNADE",
     "VAE",
+    "CategoricalNADE",
     "Dataset",
     "FullJoint",
     "GenerativeModel",

@@ -4,11 +4,13 @@ import difflib
 from importlib import import_module
 
 MODELS = {
+    "categorical-nade": "zoo.autoregressive.categorical_nade:CategoricalNADE",
     "fvsbn": "zoo.autoregressive.fvsbn:FVSBN",
     "full-joint": "zoo.autoregressive.full_joint:FullJoint",
     "independent": "zoo.autoregressive.independent:Independent",
     "markov-chain": "zoo.autoregressive.markov_chain:MarkovChain",
     "nade": "zoo.autoregressive.nade:NADE",
+    "rnade": "zoo.autoregressive.rnade:RNADE",
     "supervised-vae": "zoo.latent.supervised_vae:SupervisedVAE",
     "vae": "zoo.latent.vae:VAE",
 }

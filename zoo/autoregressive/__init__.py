@@ -1,9 +1,11 @@
-"""Autoregressive models: p(x) = ∏_i p(x_i | x_<i), a Pyro site for each variable, one pass for all of them."""
+"""Autoregressive models: p(x) = ∏_i p(x_i | x_<i), a site for each variable, and one pass for all of them."""
 
-from zoo.autoregressive.fvsbn import FVSBN
+from zoo.autoregressive.categorical_nade import CategoricalNADE
 from zoo.autoregressive.full_joint import FullJoint
+from zoo.autoregressive.fvsbn import FVSBN
 from zoo.autoregressive.independent import Independent
 from zoo.autoregressive.markov_chain import MarkovChain
 from zoo.autoregressive.nade import NADE
+from zoo.autoregressive.rnade import RNADE
 
-__all__ = ["FVSBN", "NADE", "FullJoint", "Independent", "MarkovChain"]
+__all__ = ["FVSBN", "NADE", "RNADE", "CategoricalNADE", "FullJoint", "Independent", "MarkovChain"]

@@ -1,4 +1,4 @@
-"""What the autoregressive models share: one site for each variable in scan order, and one pass for all of them.
+"""What the autoregressive models share: a site for each variable in scan order, and one pass for them all.
 
 p(x) = ∏_i p(x_i | x_<i),    i along the scan order.
 """
@@ -21,14 +21,14 @@ class Autoregressive(GenerativeModel):
     It writes four methods, in terms of the scan: step 0 is the first variable of the order.
 
     * `params`: those of all conditionals of items that are given (teacher forcing);
-    * `initial_state`, `params_at` and `advance`: those of one conditional from a state, and the state after it,
-      so that drawing n variables costs n small steps. The state is the subclass's own business; it starts
+    * `initial_state`, `params_at` and `advance`: those of one conditional from a state, and the state after
+      it, so that drawing n variables costs n small steps. The state is the subclass's own business; it starts
       without batch dimensions and takes on those of the values.
 
     Args:
         event_shape: Shape of one item.
-        order: The scan order: a permutation of 0 … n - 1, which number the entries of an item row by row. None
-            takes them as they are numbered.
+        order: The scan order: a permutation of 0 … n - 1, which number the entries of an item row by row.
+            None takes them as they are numbered.
         num_levels: 2 for entries 0. or 1., more for integers 0 … num_levels - 1, None for real entries.
 
     Attributes:
@@ -79,7 +79,7 @@ class Autoregressive(GenerativeModel):
         raise NotImplementedError
 
     def advance(self, step: int, state: Any, value: Tensor) -> Any:
-        """The state once the variable at a step has a value, of shape ``(...)``; leaves ``state`` as it is."""
+        """The state once the variable at a step has its value, ``(...)``; leaves ``state`` as it is."""
         raise NotImplementedError
 
     def entry(self, params: Tensor) -> dist.Distribution:
@@ -93,7 +93,7 @@ class Autoregressive(GenerativeModel):
         return self.entry(self.params_at(step, state))
 
     def conditionals(self, x: Tensor) -> dist.Distribution:
-        """p(x_i | x_<i) of every entry of items ``(..., *event_shape)``, in one pass; batch shape that of x."""
+        """p(x_i | x_<i) of every entry of items ``(..., *event_shape)``, in one pass; batched like x."""
         entries = self.in_scan_order(x)
         params, dim = self.params(entries), entries.dim() - 1
         if not self.is_natural:
@@ -113,10 +113,10 @@ class Autoregressive(GenerativeModel):
         return entries.unflatten(-1, self.event_shape)
 
     def model(self, x: Tensor | None = None, *, num: int = 1) -> Tensor:
-        """Draws ``num`` items variable by variable, sites ``x_i`` in scan order, or observes ``x`` as one site.
+        """Draws ``num`` items variable by variable, sites ``x_i`` in scan order, or observes ``x`` as one.
 
-        ``x_i`` is entry i of the flattened item, whatever its place in the scan; `pyro.condition` may hold any
-        of them. Given the whole of ``x``, all conditionals come from one pass, and there is one site ``x``.
+        ``x_i`` is entry i of the flattened item, whatever its place in the scan; `pyro.condition` may hold
+        any of them. Given the whole of ``x``, all conditionals come from one pass, and ``x`` is one site.
         """
         pyro.module(self.name, self)
         with pyro.plate("data", num if x is None else len(x)):

@@ -2,8 +2,9 @@
 
     p(x) = softmax(θ)_x,    x ∈ {0, 1}ⁿ:    2ⁿ - 1 parameters.
 
-The truth that other models and methods are held against where n is small, and the extreme of overfitting where
-there are fewer items than cells: maximum likelihood gives every training item 1 / their number, and others 0.
+The truth that other models and methods are held against where n is small, and the extreme of overfitting
+where there are fewer items than cells: maximum likelihood then is the memory of the training items,
+1 / their number for each, and 0 for all others.
 """
 
 from collections.abc import Sequence
@@ -59,7 +60,7 @@ class FullJoint(Autoregressive):
         return torch.cat([self.logits.new_zeros(1), self.logits])
 
     def params(self, x: Tensor) -> Tensor:
-        """log p(x_<i, 1) - log p(x_<i, 0), by summing out what comes after i."""
+        """Log-odds, log p(x_<i, 1) - log p(x_<i, 0), by summing out what comes after i."""
         margins = [self.table()]
         for _ in range(self.num_variables - 1):
             margins.insert(0, margins[0].unflatten(0, (-1, 2)).logsumexp(-1))

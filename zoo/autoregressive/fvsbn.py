@@ -18,8 +18,8 @@ from zoo.autoregressive.autoregressive import Autoregressive
 class FVSBN(Autoregressive):
     """Logistic autoregression over binary variables.
 
-    The weights are the strictly upper triangle of a square matrix, α_ij in row j and column i; what lies below it
-    is never used.
+    The weights are the strictly upper triangle of a square matrix, α_ij in row j and column i; what lies
+    below it is never used.
 
     Args:
         event_shape: Shape of one item, for instance ``(28, 28)``.

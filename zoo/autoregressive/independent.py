@@ -19,8 +19,8 @@ class Independent(Autoregressive):
     Args:
         event_shape: Shape of one item, for instance ``(28, 28)``.
         num_levels: 2 for entries 0. or 1., more for integers 0 … num_levels - 1.
-        order: The scan order, a permutation of 0 … n - 1; None is row by row. It changes the order of the sites
-            and nothing else.
+        order: The scan order, a permutation of 0 … n - 1; None is row by row. It changes the order of the
+            sites and nothing else.
 
     Raises:
         ValueError: If an argument is none of the above.

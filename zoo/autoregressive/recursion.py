@@ -64,7 +64,7 @@ class NeuralAutoregressive(Autoregressive):
         self.V = nn.Parameter(torch.randn(n, num_outputs, hidden) / hidden**0.5)
         self.b = nn.Parameter(torch.zeros(n, num_outputs))
         if rescaled:
-            self.rho = nn.Parameter(1 / torch.arange(1, n + 1).clamp(min=1).float().sqrt())
+            self.rho = nn.Parameter(1 / torch.arange(1, n + 1).float().sqrt())
         else:
             self.rho = None
 
@@ -232,7 +232,7 @@ def _advanced(a: Tensor, x: Tensor, W: Tensor, out: Tensor) -> Tensor:
 
 
 def _activated(pre: Tensor, rho: Tensor | None, block: range, activation: Activation) -> Tensor:
-    """h from a, in place."""
+    """The hidden layers h from a, in place."""
     if rho is not None:
         pre *= rho[block.start : block.stop, None, None]
     return pre.sigmoid_() if activation == "sigmoid" else pre.relu_()
