@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inference.completion import Completion, complete
     from inference.importance import log_weights
     from inference.likelihood import LikelihoodEstimate, log_likelihood
     from inference.objectives import (
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from inference.training import FitResult, fit
 
 _EXPORTS = {
+    "Completion": "inference.completion",
     "CrossEntropy": "inference.objectives",
     "ELBO": "inference.objectives",
     "FitResult": "inference.training",
@@ -28,6 +30,7 @@ _EXPORTS = {
     "MaximumLikelihood": "inference.objectives",
     "Objective": "inference.objectives",
     "SupervisedELBO": "inference.objectives",
+    "complete": "inference.completion",
     "fit": "inference.training",
     "log_likelihood": "inference.likelihood",
     "log_weights": "inference.importance",
@@ -35,6 +38,7 @@ _EXPORTS = {
 
 __all__ = [
     "ELBO",
+    "Completion",
     "CrossEntropy",
     "FitResult",
     "ImportanceWeighted",
@@ -42,6 +46,7 @@ __all__ = [
     "MaximumLikelihood",
     "Objective",
     "SupervisedELBO",
+    "complete",
     "fit",
     "log_likelihood",
     "log_weights",

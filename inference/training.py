@@ -59,6 +59,7 @@ def fit(
     lr: float = 1e-3,
     schedule: str = "constant",
     optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+    weight_decay: float = 0.0,
     clip_norm: float | None = None,
     patience: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -91,6 +92,8 @@ def fit(
         lr: Learning rate.
         schedule: ``"constant"`` or ``"cosine"``.
         optimizer: ``optimizer(parameters, lr=lr)``; None is Adam, fused where the device has it.
+        weight_decay: With Adam, the share of every parameter that a step takes away, times the learning rate
+            (AdamW's, apart from the gradient).
         clip_norm: Largest norm of the gradient; None does not clip.
         patience: Stop after so many epochs without a lower ``valid``; None runs through.
         checkpoint: A file to save to and to resume from where it exists already.
@@ -135,6 +138,9 @@ def fit(
         raise ValueError(f"lr must be above 0, got {lr}")
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
+    if not 0 <= weight_decay < math.inf or (weight_decay and optimizer is not None):
+        came = weight_decay if optimizer is None else f"{weight_decay} with an optimizer of its own"
+        raise ValueError(f"weight_decay must be at least 0, and left to Adam, got {came}")
     if clip_norm is not None and not clip_norm > 0:
         raise ValueError(f"clip_norm must be above 0, got {clip_norm}")
     if patience is not None and (patience < 1 or valid is None):
@@ -170,6 +176,7 @@ def fit(
         "batch_size": batch_size,
         "lr": lr,
         "schedule": schedule,
+        "weight_decay": weight_decay,
         "clip_norm": clip_norm,
         "patience": patience,
         "precision": str(precision),
@@ -277,8 +284,12 @@ class _Run:
         params = [param for param in objective.parameters() if param.requires_grad]
         if not params:
             raise ValueError("the objective has no parameters to train; does its program belong to a module?")
-        adam = {"fused": True} if params[0].device.type in ("cpu", "cuda") else {}
-        made = (optimizer or torch.optim.Adam)(params, lr=settings["lr"], **({} if optimizer else adam))
+        if optimizer is None:
+            fused = params[0].device.type in ("cpu", "cuda") or None
+            decay = settings["weight_decay"]
+            made = torch.optim.AdamW(params, lr=settings["lr"], weight_decay=decay, fused=fused)
+        else:
+            made = optimizer(params, lr=settings["lr"])
         self.settings = {
             **settings,
             "objective": f"{type(objective).__name__}({objective.extra_repr()})",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import inference
 from zoo import GenerativeModel
+from zoo.autoregressive.autoregressive import Autoregressive
 from zoo.cli.recipe import OBJECTIVES
 from zoo.registry import model_class
 
@@ -65,7 +66,7 @@ def any_items(model: GenerativeModel, num: int) -> Tensor:
 
 
 def as_it_is(model: GenerativeModel) -> None:
-    """Leaves the guide alone."""
+    """Leaves the weights alone."""
 
 
 def wide_posterior(model: GenerativeModel) -> None:
@@ -74,6 +75,13 @@ def wide_posterior(model: GenerativeModel) -> None:
     last.weight *= 0.3
     last.bias *= 0.3
     last.bias[model.latent_dim :] += 1.5
+
+
+def bell_shaped(model: GenerativeModel) -> None:
+    """Gives an RNADE's components a deviation of about a half: wide for the steps of `GRID`."""
+    V, b = (param.unflatten(1, (3, -1)) for param in (model.V, model.b))  # logits, locations, log-scales
+    V[:, 1:] *= 0.2
+    b[:, 2] = 0.2 * b[:, 2] - (0.6 if model.mixture == "gaussian" else 1.2)
 
 
 @dataclass(frozen=True)
@@ -90,8 +98,12 @@ class Case:
         untouched: Prefixes of the parameters that the ELBO of such a batch does not involve.
         particles: How many a likelihood by importance sampling takes here.
         spread: How far the weights are moved from where they start, so that none is zero or like another.
-        widen: Makes the guide wider than the posterior: a narrow one's weights have no finite variance.
+        adjust: What is then done to some: for instance to make the guide wider than the posterior, because
+            a narrow one's weights have no finite variance.
         items: Draws items that the model accepts, where `any_items` does not suit it.
+        reach: How many variables before its own, along the scan, a conditional of a sequential model depends
+            on; None is all of them.
+        smooth: Whether that dependence shows as a gradient by the values, rather than a choice among tables.
     """
 
     name: str
@@ -103,8 +115,10 @@ class Case:
     untouched: tuple[str, ...] = ()
     particles: int = 4000
     spread: float = 0.5
-    widen: Callable[[GenerativeModel], None] = as_it_is
+    adjust: Callable[[GenerativeModel], None] = as_it_is
     items: Callable[[GenerativeModel, int], Tensor] = any_items
+    reach: int | None = None
+    smooth: bool = True
 
     def __str__(self) -> str:
         return f"{self.name}-{self.variant}"
@@ -113,12 +127,17 @@ class Case:
     def cls(self) -> type[GenerativeModel]:
         return Coins if self.name == "coins" else model_class(self.name)
 
+    @property
+    def is_sequential(self) -> bool:
+        """Whether the program has a site for each variable, unless it is given all of them as ``x``."""
+        return issubclass(self.cls, Autoregressive)
+
     def build(self, **other: Any) -> GenerativeModel:
         model = self.cls(**{**self.arguments, **other})
         with torch.no_grad():
             for param in model.parameters():
                 param += self.spread * torch.randn_like(param)
-            self.widen(model)
+            self.adjust(model)
         return model
 
     def batch(self, model: GenerativeModel, num: int) -> Batch:
@@ -187,22 +206,29 @@ _AUTOENCODER = (
 _TINY = {"event_shape": (2, 3), "latent_dim": 2, "hidden": (5,), "activation": "tanh"}
 _LABELLED = {**_TINY, "num_classes": 3}
 
+_ORDERS = ({"order": (0, 1, 2)}, {"order": (0, 0, 1, 2, 3, 4)}, {"order": (1, 2, 3, 4, 5, 6)})
+_LEVELS = (*_ORDERS, {"num_levels": 1})
+_HIDDEN = (*_ORDERS, {"hidden": 0})
+_SIX = {"event_shape": (2, 3)}
+_SIX_SCRAMBLED = {"event_shape": (2, 3), "order": (4, 0, 5, 2, 1, 3)}
+_FOUR_SCRAMBLED = {"event_shape": (2, 2), "order": (2, 0, 3, 1)}
+
 CASES = (
     Case("coins", "exact", {"event_shape": (2, 3)}),
-    Case("vae", "bernoulli", _TINY, wrong=_AUTOENCODER, widen=wide_posterior),
+    Case("vae", "bernoulli", _TINY, wrong=_AUTOENCODER, adjust=wide_posterior),
     Case(
         "vae",
         "gaussian",
         {**_TINY, "event_shape": (2,), "likelihood": "gaussian"},
         particles=400,
         spread=0.3,
-        widen=wide_posterior,
+        adjust=wide_posterior,
     ),
     Case(
         "vae",
         "conv",
         {**_TINY, "network": "conv", "hidden": (3, 4), "activation": "silu"},
-        widen=wide_posterior,
+        adjust=wide_posterior,
     ),
     Case(
         "vae",
@@ -210,7 +236,7 @@ CASES = (
         {**_TINY, "event_shape": (3, 6, 5), "network": "conv", "hidden": (3, 4), "likelihood": "gaussian"},
         countable=False,
         spread=0.1,
-        widen=wide_posterior,
+        adjust=wide_posterior,
     ),
     Case(
         "supervised-vae",
@@ -219,12 +245,12 @@ CASES = (
         wrong=(*_AUTOENCODER, {"num_classes": 1}),
         labels="given",
         untouched=("classify",),
-        widen=wide_posterior,
+        adjust=wide_posterior,
     ),
     Case(
-        "supervised-vae", "partly-labelled", _LABELLED, labels="some", countable=False, widen=wide_posterior
+        "supervised-vae", "partly-labelled", _LABELLED, labels="some", countable=False, adjust=wide_posterior
     ),
-    Case("supervised-vae", "unlabelled", _LABELLED, labels="none", widen=wide_posterior),
+    Case("supervised-vae", "unlabelled", _LABELLED, labels="none", adjust=wide_posterior),
     Case(
         "supervised-vae",
         "gaussian-conv",
@@ -232,7 +258,83 @@ CASES = (
         labels="some",
         countable=False,
         spread=0.1,
-        widen=wide_posterior,
+        adjust=wide_posterior,
+    ),
+    Case("independent", "binary", _SIX, wrong=_LEVELS, reach=0, smooth=False),
+    Case("independent", "levels", {**_FOUR_SCRAMBLED, "num_levels": 3}, reach=0, smooth=False),
+    Case("markov-chain", "binary", _SIX_SCRAMBLED, wrong=_LEVELS, reach=1, smooth=False),
+    Case("markov-chain", "levels", {"event_shape": (4,), "num_levels": 3}, reach=1, smooth=False),
+    Case(
+        "markov-chain",
+        "levels-scrambled",
+        {**_FOUR_SCRAMBLED, "num_levels": 3},
+        wrong=({"order": (0, 1, 2, 4)},),
+        reach=1,
+        smooth=False,
+    ),
+    Case(
+        "full-joint",
+        "natural",
+        {"event_shape": (4,)},
+        wrong=({"event_shape": (21,)}, {"event_shape": (3, 7)}, {"order": (0, 1, 3, 3)}),
+        smooth=False,
+    ),
+    Case("full-joint", "scrambled", _SIX_SCRAMBLED, wrong=_ORDERS, smooth=False),
+    Case("fvsbn", "natural", _SIX, wrong=_ORDERS),
+    Case("fvsbn", "scrambled", _SIX_SCRAMBLED, wrong=_ORDERS),
+    Case("nade", "natural", {**_SIX, "hidden": 4}, wrong=_HIDDEN),
+    Case("nade", "scrambled", {**_SIX_SCRAMBLED, "hidden": 4}, wrong=_HIDDEN),
+    Case(
+        "categorical-nade",
+        "natural",
+        {"event_shape": (4,), "num_levels": 3, "hidden": 4},
+        wrong=({"num_levels": 1}, {"num_levels": 0}, {"hidden": 0}),
+        smooth=False,
+    ),
+    Case(
+        "categorical-nade",
+        "scrambled",
+        {**_FOUR_SCRAMBLED, "num_levels": 3, "hidden": 4},
+        wrong=({"order": (0, 1, 2)}, {"order": (0, 1, 2, 2)}),
+        smooth=False,
+    ),
+    Case(
+        "categorical-nade",
+        "two-levels",
+        {**_SIX_SCRAMBLED, "num_levels": 2, "hidden": 4},
+        wrong=_HIDDEN,
+        smooth=False,
+    ),
+    Case(
+        "rnade",
+        "gaussian",
+        {"event_shape": (2,), "hidden": 6, "components": 2},
+        wrong=({"components": 0}, {"mixture": "laplace"}, {"hidden": 0}, {"order": (0, 2)}),
+        spread=0.3,
+        adjust=bell_shaped,
+    ),
+    Case(
+        "rnade",
+        "logistic",
+        {"event_shape": (2,), "hidden": 6, "components": 3, "mixture": "logistic"},
+        spread=0.3,
+        adjust=bell_shaped,
+    ),
+    Case(
+        "rnade",
+        "scrambled",
+        {**_SIX_SCRAMBLED, "hidden": 6, "components": 2},
+        wrong=_HIDDEN,
+        countable=False,
+        spread=0.3,
+        adjust=bell_shaped,
+    ),
+    Case(
+        "rnade",
+        "logistic-scrambled",
+        {"event_shape": (2,), "order": (1, 0), "hidden": 6, "components": 2, "mixture": "logistic"},
+        spread=0.3,
+        adjust=bell_shaped,
     ),
 )
 

@@ -11,14 +11,16 @@ import safetensors.torch
 import torch
 from pyro import poutine
 from pyro.distributions import constraints
-from pyro.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO
+from pyro.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO, config_enumerate
+from pyro.infer.mcmc.util import initialize_model
 from pyro.poutine.util import site_is_subsample
 from scipy.stats import chi2
 from torch import Tensor
 
 import inference
+from inference.graph import compile_step
 from tests.cases import CASES, Batch, Case, cases
-from zoo import GenerativeModel
+from zoo import RNADE, GenerativeModel
 from zoo.registry import MODELS
 
 # A guide that marks a site for enumeration may be run without, and a TraceEnum_ELBO where nothing is marked.
@@ -29,6 +31,8 @@ drawing = cases(lambda case: case.cls.density != "unnormalized")  # such a progr
 scoring = cases(lambda case: case.cls.density in ("exact", "bound"))
 countable = cases(lambda case: case.cls.density in ("exact", "bound") and case.countable)
 labelled = cases(lambda case: case.labels)
+sequential = cases(lambda case: case.is_sequential)
+discrete = cases(lambda case: case.is_sequential and case.cls is not RNADE)
 
 
 def sites(program, *args, **kwargs) -> dict[str, dict]:
@@ -54,6 +58,16 @@ def log_densities(program, latents: dict[str, Tensor], *args) -> dict[str, Tenso
     """Log-density of every site of one run with the latent ones held."""
     found = sites(poutine.condition(program, data=latents), *args)
     return {name: site["log_prob"] for name, site in found.items()}
+
+
+def by_site(x: Tensor) -> dict[str, Tensor]:
+    """The entries of items ``(batch, *event_shape)`` by the sites of a sequential program."""
+    return {f"x_{variable}": value for variable, value in enumerate(x.flatten(1).unbind(1))}
+
+
+def plates(site: dict) -> list[tuple[str, int, int]]:
+    """The plates around a site, outermost first."""
+    return [(frame.name, frame.size, frame.dim) for frame in site["cond_indep_stack"]]
 
 
 def in_support(model: GenerativeModel, x: Tensor) -> bool:
@@ -143,6 +157,9 @@ def test_model_draws_where_nothing_is_given(case):
 def test_site_names(case):
     model = case.build()
     names = set(sites(model.model, num=1))
+    if case.is_sequential:
+        assert names == {f"x_{variable}" for variable in range(model.event_shape.numel())}
+        names = set(sites(model.model, *case.batch(model, 1)))
     latents = {name for name in names if name == "z" or name.startswith("z_")}
     assert names == latents | {"x"} | ({"y"} if case.labels else set())
 
@@ -153,8 +170,15 @@ def test_every_site_is_inside_the_one_plate(case):
     args = case.batch(model, 4)
     for program in (model.model, model.guide):
         for name, site in sites(program, *args).items():
-            frames = [(frame.name, frame.size, frame.dim) for frame in site["cond_indep_stack"]]
-            assert frames == [("data", 4, -1)], name
+            assert plates(site) == [("data", 4, -1)], name
+
+
+@drawing
+def test_every_site_that_is_drawn_is_inside_the_one_plate(case):
+    model = case.build()
+    for name, site in sites(model.model, num=4).items():
+        assert plates(site) == [("data", 4, -1)], name
+        assert site["value"].shape[:1] == site["log_prob"].shape == (4,), name
 
 
 @every_case
@@ -296,9 +320,20 @@ def test_svi_takes_vectorised_particles(case):
 def test_predictive_draws_from_the_prior(case):
     model = case.build()
     drawn = Predictive(model.model, num_samples=4, parallel=True)(num=3)
-    assert drawn["x"].shape == (4, 3, *model.event_shape)
-    assert in_support(model, drawn["x"])
-    assert set(drawn) == set(sites(model.model, num=3))
+    names = set(sites(model.model, num=3))
+    assert set(drawn) == names
+    returned = Predictive(model.model, num_samples=4, parallel=True, return_sites=[*names, "_RETURN"])(num=3)
+    x = returned.pop("_RETURN")
+    assert set(returned) == names
+    assert x.shape == (4, 3, *model.event_shape)
+    assert in_support(model, x)
+    if case.is_sequential:
+        assert all(value.shape == (4, 3) for value in drawn.values())
+        assert torch.equal(x.flatten(2), torch.stack([returned[f"x_{i}"] for i in range(len(names))], -1))
+    else:
+        assert drawn["x"].shape == x.shape
+        assert in_support(model, drawn["x"])
+        assert torch.equal(x, returned["x"])
 
 
 @scoring
@@ -327,7 +362,14 @@ def test_condition_is_the_same_as_observing(case):
         args = args[:1]
     latents = values(latent_sites(model.guide, *args))
     given = dict(zip(("x", "y"), args, strict=False))
+    if case.is_sequential:
+        given = by_site(given.pop("x")) | given
     conditioned = sites(poutine.condition(model.model, data={**latents, **given}), num=4)
+    if case.is_sequential:
+        assert all(site["is_observed"] for site in conditioned.values())
+        observed = sites(model.model, *args)["x"]["log_prob"]
+        assert torch.allclose(sum(site["log_prob"] for site in conditioned.values()), observed, atol=1e-5)
+        return
     for name, log_prob in log_densities(model.model, latents, *args).items():
         assert conditioned[name]["is_observed"]
         assert torch.equal(conditioned[name]["log_prob"], log_prob), name
@@ -511,6 +553,277 @@ def test_particles_on_the_left_draw_afresh(case):
     x = pyro.plate("particles", 3, dim=-2)(model.model)(num=20)
     assert x.shape == (3, 20, *model.event_shape)
     assert not torch.equal(x[0], x[1])
+
+
+# Sequential models
+
+
+def steps(model: GenerativeModel, x: Tensor):
+    """Along the scan: step, variable, the state before it, and its conditional in items ``(..., n)``."""
+    state = model.initial_state()
+    for step, variable in enumerate(model.order):
+        yield step, variable, state, model.conditional(step, state)
+        state = model.advance(step, state, x[..., variable])
+
+
+def every_second(model: GenerativeModel) -> list[str]:
+    """Sites to condition on: the last of the scan among them, and the first not."""
+    return [f"x_{variable}" for variable in model.order[::-2]]
+
+
+@sequential
+def test_sites_follow_the_scan(case):
+    model = case.build()
+    order = case.arguments.get("order") or range(model.event_shape.numel())
+    assert list(sites(model.model, num=2)) == [f"x_{variable}" for variable in order]
+    assert list(sites(model.model, *case.batch(model, 2))) == ["x"]
+
+
+@sequential
+def test_one_site_each_and_one_pass_give_the_same_log_probability(case):
+    model = case.build()
+    trace = poutine.trace(model.model).get_trace(num=50)
+    trace.compute_log_prob()
+    x = trace.nodes["_RETURN"]["value"]
+    one_by_one = [trace.nodes[f"x_{variable}"]["log_prob"] for variable in range(x[0].numel())]
+    assert torch.equal(
+        x.flatten(1), torch.stack([trace.nodes[f"x_{i}"]["value"] for i in range(x[0].numel())], 1)
+    )
+    assert torch.allclose(sum(one_by_one), model.log_prob(x), atol=1e-5)
+    assert torch.allclose(sum(one_by_one), sites(model.model, x)["x"]["log_prob"], atol=1e-5)
+    together = model.conditionals(x).log_prob(x).flatten(1)
+    assert torch.allclose(torch.stack(one_by_one, dim=1), together, atol=1e-5)
+
+
+@sequential
+def test_every_conditional_is_the_same_from_a_state_and_from_the_whole_item(case):
+    model = case.build()
+    x = case.items(model, 20)
+    conditionals = model.conditionals(x)
+    assert conditionals.batch_shape == x.shape and conditionals.event_shape == ()
+    other = case.items(model, 20)
+    together = conditionals.log_prob(other).flatten(1)
+    for _, variable, _, conditional in steps(model, x.flatten(1)):
+        alone = conditional.log_prob(other.flatten(1)[:, variable])
+        assert torch.allclose(alone.expand(20), together[:, variable], atol=1e-5), variable
+
+
+@sequential
+def test_both_paths_give_the_same_gradient(case):
+    model = case.build().double()
+    x = case.items(model, 10)
+    params = list(model.parameters())
+    weight = torch.rand(10, dtype=torch.float64)
+    found = sites(poutine.condition(model.model, data=by_site(x)), num=10)
+    one_by_one = sum(site["log_prob"] for site in found.values())
+    expected = torch.autograd.grad((weight * one_by_one).sum(), params)
+    for ours, theirs in zip(
+        torch.autograd.grad((weight * model.log_prob(x)).sum(), params), expected, strict=True
+    ):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-10)
+
+
+@sequential
+def test_sample_draws_what_the_program_draws(case):
+    model = case.build()
+    pyro.set_rng_seed(5)
+    assert torch.equal(model.sample(30, seed=5), model.model(num=30))
+
+
+@sequential
+@pytest.mark.parametrize("part", ["every second", "the last", "all"])
+def test_variables_that_are_conditioned_on_stay_and_the_rest_is_drawn(case, part):
+    model = case.build()
+    known = {
+        "every second": every_second(model),
+        "the last": [f"x_{model.order[-1]}"],
+        "all": list(by_site(case.items(model, 1))),
+    }[part]
+    data = {name: value for name, value in by_site(case.items(model, 30)).items() if name in known}
+    trace = poutine.trace(poutine.condition(model.model, data=data)).get_trace(num=30)
+    trace.compute_log_prob()
+    x = trace.nodes["_RETURN"]["value"]
+    for name, value in by_site(x).items():
+        site = trace.nodes[name]
+        assert site["is_observed"] == (name in known), name
+        assert torch.equal(value, site["value"]), name
+        if name in known:
+            assert torch.equal(value, data[name]), name
+        else:
+            assert len(value.unique()) > 1, name
+    assert in_support(model, x)
+    log_prob = sum(trace.nodes[name]["log_prob"] for name in by_site(x))
+    assert torch.allclose(log_prob, model.log_prob(x), atol=1e-5)
+
+
+@sequential
+def test_predictive_completes_what_is_given(case):
+    model = case.build()
+    known = every_second(model)
+    given = {name: value for name, value in by_site(case.items(model, 5)).items() if name in known}
+    draws = {name: value.expand(4, 5) for name, value in given.items()}
+    predictive = Predictive(model.model, posterior_samples=draws, return_sites=["_RETURN"], parallel=True)
+    x = predictive(num=5)["_RETURN"]
+    assert x.shape == (4, 5, *model.event_shape)
+    for name, value in by_site(x.flatten(0, 1)).items():
+        if name in known:
+            assert torch.equal(value.view(4, 5), draws[name]), name
+        else:
+            assert len(value.unique()) > 1, name
+
+
+@sequential
+def test_a_conditional_depends_on_what_comes_before_it_and_on_nothing_else(case):
+    """Whatever its reach lets it see does change it, so that this test can fail."""
+    model = case.build().double()
+    x = case.items(model, 40)
+    expected, change = influences(case, model), torch.zeros(x[0].numel(), x[0].numel(), dtype=torch.float64)
+    with torch.no_grad():
+        before = model.conditionals(x).log_prob(x).flatten(1)
+        for moved in range(x[0].numel()):
+            other = x.clone()
+            entry = other.flatten(1)[:, moved]  # a view
+            if model.support is constraints.real:
+                entry += 1
+            else:
+                entry.copy_((entry + 1) % case.levels(model))
+            assert not torch.equal(other, x)
+            change[:, moved] = (model.conditionals(other).log_prob(x).flatten(1) - before).abs().amax(0)
+    assert (change[expected] > 1e-6).all()
+    assert change[~expected].max() < 1e-12
+
+
+@cases(lambda case: case.is_sequential and case.smooth)
+def test_a_conditional_has_a_gradient_by_what_comes_before_it_and_by_nothing_else(case):
+    model = case.build().double()
+    x, other = case.items(model, 40), case.items(model, 40)
+    x.requires_grad_()
+    log_prob = model.conditionals(x).log_prob(other).flatten(1)  # at other values, which have no gradient
+    change = torch.zeros(x[0].numel(), x[0].numel(), dtype=torch.float64)
+    for variable, value in enumerate(log_prob.sum(0)):
+        (grad,) = torch.autograd.grad(value, x, retain_graph=True, allow_unused=True)
+        change[variable] = 0 if grad is None else grad.flatten(1).abs().amax(0)
+    expected = influences(case, model)
+    assert (change[expected] > 1e-6).all()
+    assert (change[~expected] == 0).all()
+
+
+def influences(case: Case, model: GenerativeModel) -> Tensor:
+    """Whether the conditional of a variable, in rows, depends on another, in columns."""
+    place = torch.tensor(model.order).argsort()
+    before = place.unsqueeze(1) - place
+    return (before > 0) & (before <= (len(place) if case.reach is None else case.reach))
+
+
+@sequential
+def test_advance_leaves_the_state_as_it_is(case):
+    model = case.build()
+    x, other = case.items(model, 3).flatten(1), case.items(model, 3).flatten(1)
+    for step, variable, state, conditional in steps(model, x):
+        before = copy.deepcopy(state.detach()) if isinstance(state, Tensor) else state
+        model.advance(step, state, other[:, variable])
+        again = model.conditional(step, state)
+        assert torch.equal(conditional.log_prob(x[:, variable]), again.log_prob(x[:, variable]))
+        assert torch.equal(state, before) if isinstance(state, Tensor) else state is before
+
+
+@sequential
+def test_sites_under_plates_on_the_left_give_what_one_pass_gives(case):
+    model = case.build()
+    known = every_second(model)
+    data = {name: value for name, value in by_site(case.items(model, 20)).items() if name in known}
+    outer, inner = pyro.plate("outer", 2, dim=-3), pyro.plate("inner", 3, dim=-2)
+    program = outer(inner(poutine.condition(model.model, data=data)))
+    trace = poutine.trace(program).get_trace(num=20)
+    trace.compute_log_prob()
+    x = trace.nodes["_RETURN"]["value"]
+    assert x.shape == (2, 3, 20, *model.event_shape)
+    total = 0
+    for variable, value in enumerate(x.flatten(3).unbind(3)):
+        site = trace.nodes[f"x_{variable}"]
+        assert plates(site) == [("outer", 2, -3), ("inner", 3, -2), ("data", 20, -1)]
+        assert torch.equal(site["value"].expand(2, 3, 20), value)
+        assert torch.equal(value[0, 0], value[1, 2]) == (f"x_{variable}" in known)
+        total = total + site["log_prob"]
+    flat = model.log_prob(x.flatten(0, 2))
+    assert torch.allclose(total.expand(2, 3, 20).flatten(), flat, atol=1e-5)
+    assert torch.allclose(model.log_prob(x).flatten(), flat, atol=1e-5)
+
+
+@sequential
+def test_one_item_alone_is_scored_as_in_a_batch(case):
+    model = case.build()
+    x = case.items(model, 3)
+    assert model.conditionals(x[0]).batch_shape == model.event_shape
+    assert torch.allclose(torch.stack([model.log_prob(item) for item in x]), model.log_prob(x), atol=1e-5)
+
+
+@sequential
+def test_an_item_of_one_variable_works(case):
+    arguments = {"order": None} if "order" in case.arguments else {}
+    model = case.build(event_shape=(1,), **arguments)
+    x = case.items(model, 5)
+    assert torch.allclose(model.log_prob(x), sites(model.model, x)["x"]["log_prob"])
+    assert torch.allclose(model.conditional(0, model.initial_state()).log_prob(x[:, 0]), model.log_prob(x))
+    model.log_prob(x).sum().backward()
+    model.check(model.sample(3))
+
+
+@discrete
+def test_enumeration_sums_out_what_is_not_conditioned_on(case):
+    model = case.build()
+    known = every_second(model)
+    given = {name: value for name, value in by_site(case.items(model, 5)).items() if name in known}
+    (every,), _ = case.every_item(model)
+    with torch.no_grad():
+        log_prob = model.log_prob(every)
+    columns = by_site(every)
+    agrees = torch.stack([(columns[name] == value.unsqueeze(1)) for name, value in given.items()]).all(0)
+    assert 1 < agrees.sum(1).min() < len(every)
+    expected = torch.where(agrees, log_prob, -math.inf).logsumexp(1)
+    program = config_enumerate(poutine.condition(model.model, data=given), default="parallel")
+    loss = TraceEnum_ELBO(max_plate_nesting=1).loss(program, lambda num: None, num=5)
+    assert loss == pytest.approx(-expected.sum().item(), abs=1e-4)
+
+
+@cases(lambda case: case.cls is RNADE)
+def test_a_kernel_sees_the_density_of_real_sites(case):
+    model = case.build()
+    x = case.items(model, 4)
+    given = {"x_1": x.flatten(1)[:, 1]}
+    program = poutine.condition(model.model, data=given)
+    _, potential, transforms, _ = initialize_model(program, model_kwargs={"num": 4})
+    latents = {name: value for name, value in by_site(x).items() if name not in given}
+    unconstrained = {
+        name: transforms[name](value) if name in transforms else value for name, value in latents.items()
+    }
+    assert all(torch.equal(unconstrained[name], value) for name, value in latents.items())
+    assert potential(unconstrained).item() == pytest.approx(-model.log_prob(x).sum().item(), abs=1e-4)
+
+
+@sequential
+def test_what_is_drawn_is_float64_where_the_parameters_are(case):
+    model = case.build().double()
+    for name, site in sites(model.model, num=3).items():
+        assert site["log_prob"].dtype == torch.float64, name
+        assert site["value"].dtype == case.items(model, 1).dtype, name
+    assert model.model(num=3).dtype == case.items(model, 1).dtype
+
+
+@sequential
+def test_a_training_step_becomes_one_graph(case, monkeypatch):
+    monkeypatch.setattr(
+        torch, "compile", lambda graph, dynamic: graph
+    )  # which takes seconds, and changes nothing
+    model = case.build()
+    objective, params = inference.MaximumLikelihood(model), list(model.parameters())
+    step = compile_step(objective, case.items(model, 6))
+    x = case.items(model, 6)
+    loss = objective(x)
+    expected = torch.autograd.grad(loss, params)
+    assert step(x).item() == pytest.approx(loss.item(), abs=1e-5)
+    for param, grad in zip(params, expected, strict=True):
+        assert torch.allclose(param.grad, grad, atol=1e-5)
 
 
 # Wrong input

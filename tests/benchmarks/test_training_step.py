@@ -1,9 +1,5 @@
 """The cost of Pyro: a VAE's training step against the same in plain PyTorch, alternated in one process."""
 
-import platform
-import statistics
-import time
-
 import pytest
 import torch
 from torch import nn
@@ -12,10 +8,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 import inference
 import zoo
 from inference.graph import compile_step
+from tests.benchmarks.timing import MACHINE, adam, median_seconds, step_of
 
 pytestmark = pytest.mark.figures
-
-MACHINE = f"{platform.machine()} CPU, torch {torch.__version__}"
 
 
 class PlainVAE(nn.Module):
@@ -33,30 +28,6 @@ class PlainVAE(nn.Module):
         reconstruction = binary_cross_entropy_with_logits(self.decoder(z), x, reduction="sum")
         divergence = 0.5 * (loc.square() + scale.square() - 1 - 2 * scale.log()).sum()
         return (reconstruction + divergence) / len(x)
-
-
-def step_of(loss, optimizer):
-    def step(batch):
-        optimizer.zero_grad()
-        loss(batch).backward()
-        optimizer.step()
-
-    return step
-
-
-def median_seconds(steps, batch, rounds=600, warm_up=50):
-    """Median time of each step, taken in turn so that whatever else the machine does hits all alike."""
-    times = [[] for _ in steps]
-    for _ in range(warm_up + rounds):
-        for step, seconds in zip(steps, times, strict=True):
-            started = time.perf_counter()
-            step(batch)
-            seconds.append(time.perf_counter() - started)
-    return [statistics.median(seconds[warm_up:]) for seconds in times]
-
-
-def adam(module):
-    return torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
 
 
 def objective():
@@ -79,15 +50,6 @@ def test_both_steps_compute_the_same_loss(batch):
         torch.manual_seed(0)
         losses.append(loss(batch).item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-
-
-@pytest.fixture(params=[1, 2])
-def threads(request):
-    """Threads of torch's own: the fewer, the more of a step is Pyro's."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 def test_eager_step_costs_at_most_a_quarter_more(batch, threads, record_result):

@@ -83,6 +83,7 @@ def test_options_reach_the_configuration(zoo, tmp_path):
         "batch_size": ("--batch-size", 500),
         "lr": ("--lr", 0.01),
         "schedule": ("--schedule", "constant"),
+        "weight_decay": ("--weight-decay", 0.25),
         "patience": ("--patience", 1),
         "precision": ("--precision", "32-true"),
         "compile": ("--no-compile", False),

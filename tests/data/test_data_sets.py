@@ -12,7 +12,7 @@ from torch.distributions import MultivariateNormal, constraints
 
 from zoo.data import BinarizedSplit, Split, load, names
 
-EMBEDDED = [name for name in names() if name != "mnist"]
+EMBEDDED = [name for name in names() if not name.endswith("mnist")]
 
 
 def bits(x):
@@ -49,6 +49,7 @@ def test_every_data_set_keeps_the_contract(name):
     ("name", "support", "dtype", "num_classes", "num_folds", "fold"),
     [
         ("digits", constraints.boolean, torch.float32, 10, 1, None),
+        ("digits-4x4", constraints.boolean, torch.float32, 10, 1, None),
         ("digits-levels", constraints.integer_interval(0, 16), torch.int64, 10, 1, None),
         ("red-wine", constraints.real, torch.float32, None, 10, 0),
         ("white-wine", constraints.real, torch.float32, None, 10, 0),
@@ -62,14 +63,16 @@ def test_kinds(name, support, dtype, num_classes, num_folds, fold):
     assert (data.num_classes, data.num_folds, data.fold) == (num_classes, num_folds, fold)
 
 
-@pytest.mark.parametrize("name", ["digits", "digits-levels"])
+@pytest.mark.parametrize("name", ["digits", "digits-4x4", "digits-levels"])
 def test_digits_are_the_published_split(name):
     data = load(name)
     assert [len(part) for part in parts(data)] == [1297, 250, 250]
     source = load_digits()
     order = np.random.default_rng(0).permutation(1797)
     expected = torch.from_numpy(source.images[order])
-    if name == "digits":
+    if name == "digits-4x4":
+        expected = torch.nn.functional.avg_pool2d(expected[:, None], 2)[:, 0]
+    if name != "digits-levels":
         expected = expected >= 8
     assert torch.equal(whole(data), expected.to(data.train.x.dtype))
     labels = torch.cat([part.y for part in parts(data)])
@@ -82,6 +85,18 @@ def test_digits_have_the_known_bits():
     assert bits(levels) == "4e385d1b5d3c5fcfed1d15e4a50a2b2fdb3fa6fff7d8c53bd256e51f022a2961"
     assert torch.equal(binary, (levels >= 8).float())
     assert levels.min() == 0 and levels.max() == 16
+
+
+def test_small_digits_are_few_enough_to_count_and_different_enough_to_learn():
+    data = load("digits-4x4")
+    assert data.event_shape == (4, 4) and data.train.x.shape == (1297, 4, 4)
+    items = whole(data).flatten(1)
+    different, counts = items.unique(dim=0, return_counts=True)
+    assert len(different) == 228 and counts.max() < 0.06 * len(items)
+    assert items.mean().item() == pytest.approx(0.328, abs=1e-3)
+    shares = items.mean(0)
+    assert ((shares > 0.4) & (shares < 0.8)).sum() == 8, "half of the pixels say something on their own"
+    assert bits(data.train.x) == "667b6175d1812e403d387276b31c930e524516d79c670d7778d728093ba4363b"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +155,7 @@ def test_a_bad_fold_is_refused(fold):
         load("red-wine", fold=fold)
 
 
-@pytest.mark.parametrize("name", ["digits", "digits-levels", "mnist"])
+@pytest.mark.parametrize("name", ["digits", "digits-4x4", "digits-levels", "fashion-mnist", "mnist"])
 def test_a_fold_is_refused_where_there_are_none(name):
     with pytest.raises(ValueError, match=f"'{name}' has no folds, got fold=0"):
         load(name, fold=0)
@@ -148,7 +163,14 @@ def test_a_fold_is_refused_where_there_are_none(name):
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("MNIST", "'mnist'"), ("red_wine", "'red-wine'"), ("digit", "'digits'"), ("x", None), (3, None)],
+    [
+        ("MNIST", "'mnist'"),
+        ("red_wine", "'red-wine'"),
+        ("digit", "'digits'"),
+        ("fashion", "'fashion-mnist'"),
+        ("x", None),
+        (3, None),
+    ],
 )
 def test_an_unknown_name_says_what_is_allowed(name, hint):
     with pytest.raises(ValueError) as caught:

@@ -1,9 +1,10 @@
-"""MNIST: where its files come from, and what is refused. No test leaves this machine."""
+"""MNIST and Fashion-MNIST: where their files come from, and what is refused. No test leaves this machine."""
 
 import gzip
 import hashlib
 import os
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,21 +15,23 @@ from torch.distributions import constraints
 
 from zoo.data import load, mnist
 
-NAMES = tuple(mnist.MD5)
+NAMES = tuple(mnist.MNIST.md5)
 IMAGES = NAMES[0]
+SETS = tuple(mnist.SOURCES)
 REAL = Path(os.environ.get("ZOO_DATA_DIR") or "/nowhere")
-REAL_IS_HERE = any(
-    (REAL / part / f"{IMAGES}{end}").is_file() for part in ("mnist", "") for end in (".gz", "")
-)
+
+
+def is_here(name):
+    return any((REAL / name / f"{IMAGES}{end}").is_file() for end in (".gz", ""))
 
 
 def idx(array):
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
 
 
-@pytest.fixture
-def arrays():
-    rng = np.random.default_rng(0)
+def small_set(seed):
+    """Sixty images and ten to test, and their labels."""
+    rng = np.random.default_rng(seed)
     return {
         name: rng.integers(
             0, 256 if "images" in name else 10, (n, 28, 28) if "images" in name else n, np.uint8
@@ -37,20 +40,38 @@ def arrays():
     }
 
 
+def compressed(arrays):
+    return {f"{name}.gz": gzip.compress(idx(array)) for name, array in arrays.items()}
+
+
+def mirrors_are(monkeypatch, *mirrors, name="mnist"):
+    monkeypatch.setitem(mnist.SOURCES, name, replace(mnist.SOURCES[name], mirrors=mirrors))
+
+
 @pytest.fixture
-def files(arrays, monkeypatch, tmp_path):
-    """Sixty images and ten to test in the place of MNIST; nothing but `tmp_path` is read or written."""
-    contents = {name: idx(array) for name, array in arrays.items()}
-    monkeypatch.setattr(
-        mnist, "MD5", {name: hashlib.md5(data).hexdigest() for name, data in contents.items()}
-    )
+def arrays():
+    return small_set(0)
+
+
+@pytest.fixture
+def clothes():
+    """What takes the place of the files of Fashion-MNIST, which have the same names."""
+    return compressed(small_set(1))
+
+
+@pytest.fixture
+def files(arrays, clothes, monkeypatch, tmp_path):
+    """Small sets in the place of the two real ones; nothing but `tmp_path` is read or written."""
+    digits = compressed(arrays)
+    for name, contents in zip(SETS, (digits, clothes), strict=True):
+        md5 = {file: hashlib.md5(data).hexdigest() for file, data in unpacked(contents).items()}
+        monkeypatch.setitem(mnist.SOURCES, name, replace(mnist.SOURCES[name], md5=md5, mirrors=()))
     monkeypatch.setattr(mnist, "NUM_TRAIN", 50)
-    monkeypatch.setattr(mnist, "MIRRORS", ())
     monkeypatch.delenv("ZOO_DATA_DIR", raising=False)
     monkeypatch.setenv("ZOO_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return {f"{name}.gz": gzip.compress(data) for name, data in contents.items()}
+    return digits
 
 
 @pytest.fixture
@@ -148,7 +169,7 @@ def test_a_folder_that_is_not_there_is_refused(files, tmp_path):
 
 def test_downloads_once(files, serve, tmp_path, monkeypatch):
     mirror, requests = serve(files)
-    monkeypatch.setattr(mnist, "MIRRORS", (mirror,))
+    mirrors_are(monkeypatch, mirror)
     first = load("mnist")
     assert requests == list(files)
     cache = tmp_path / "cache" / "mnist"
@@ -159,7 +180,7 @@ def test_downloads_once(files, serve, tmp_path, monkeypatch):
 
 
 def test_a_download_says_nothing(files, serve, monkeypatch, capfd):
-    monkeypatch.setattr(mnist, "MIRRORS", (serve(files)[0],))
+    mirrors_are(monkeypatch, serve(files)[0])
     load("mnist")
     assert capfd.readouterr() == ("", "")
 
@@ -200,7 +221,7 @@ def test_a_bad_mirror_is_passed_over(kind, files, serve, tmp_path, monkeypatch):
     if kind != "missing":
         bad[name] = damaged(kind, files[name])
     (first, asked_first), (second, asked_second) = serve(bad), serve(files)
-    monkeypatch.setattr(mnist, "MIRRORS", (first, second))
+    mirrors_are(monkeypatch, first, second)
     assert len(load("mnist").train) == 50
     assert asked_first == list(files) and asked_second == [name]
     assert (tmp_path / "cache" / "mnist" / name).read_bytes() == files[name]
@@ -212,7 +233,7 @@ def test_nothing_bad_is_left_in_the_cache(kind, files, serve, tmp_path, monkeypa
     mirror, _ = serve({} if kind in ("missing", "unreachable") else {name: damaged(kind, files[name])})
     if kind == "unreachable":
         mirror = "http://127.0.0.1:1/"
-    monkeypatch.setattr(mnist, "MIRRORS", (mirror,))
+    mirrors_are(monkeypatch, mirror)
     with pytest.raises(ConnectionError) as caught:
         load("mnist")
     message = one_line(caught)
@@ -225,25 +246,130 @@ def test_an_interrupted_download_leaves_nothing(files, tmp_path, monkeypatch):
         Path(output_file).write_bytes(b"some of it")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:1/",))
+    mirrors_are(monkeypatch, "http://127.0.0.1:1/")
     monkeypatch.setattr(mnist.pooch.HTTPDownloader, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load("mnist")
     assert list((tmp_path / "cache" / "mnist").iterdir()) == []
 
 
-@pytest.mark.skipif(not REAL_IS_HERE, reason="ZOO_DATA_DIR has no MNIST")
-def test_the_real_files():
-    data = load("mnist")
+# The two sets, whose files have the same names
+
+
+def labels(files):
+    """The labels of the test part, which tell the small sets apart."""
+    return list(gzip.decompress(files["t10k-labels-idx1-ubyte.gz"])[8:])
+
+
+def test_each_set_comes_from_its_own_folder(files, clothes, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_DATA_DIR", str(tmp_path / "data-dir"))
+    write(tmp_path / "data-dir" / "mnist", files)
+    write(tmp_path / "data-dir" / "fashion-mnist", clothes)
+    assert labels(files) != labels(clothes)
+    for name, expected in zip(SETS, (files, clothes), strict=True):
+        data = load(name)
+        assert data.name == name and data.description
+        assert data.test.y.tolist() == labels(expected)
+        assert (data.event_shape, data.num_classes, data.train.dynamic) == ((28, 28), 10, True)
+        assert load(name, folder=tmp_path / "data-dir" / name).test.y.tolist() == labels(expected)
+
+
+def test_each_set_has_its_own_mirrors_and_cache(files, clothes, serve, tmp_path, monkeypatch):
+    for name, contents in zip(SETS, (files, clothes), strict=True):
+        mirror, requests = serve(contents)
+        mirrors_are(monkeypatch, mirror, name=name)
+        for _ in range(2):
+            assert load(name).test.y.tolist() == labels(contents)
+        assert requests == list(contents)
+        cache = tmp_path / "cache" / name
+        assert {path.name: path.read_bytes() for path in cache.iterdir()} == contents
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_data_dir_that_is_the_other_sets_folder_is_looked_past(name, files, clothes, tmp_path, monkeypatch):
+    own, others = (files, clothes) if name == "mnist" else (clothes, files)
+    write(tmp_path / "data-dir", others)
+    write(tmp_path / "cache" / name, own)
+    monkeypatch.setenv("ZOO_DATA_DIR", str(tmp_path / "data-dir"))
+    assert load(name).test.y.tolist() == labels(own)
+    (tmp_path / "data-dir" / IMAGES).write_bytes(
+        unpacked(own)[IMAGES]
+    )  # behind the other set's compressed one
+    (tmp_path / "cache" / name / f"{IMAGES}.gz").unlink()
+    assert load(name).test.y.tolist() == labels(own)
+
+
+def test_what_was_looked_past_is_said_where_there_is_nothing_else(files, clothes, tmp_path, monkeypatch):
+    folder = write(tmp_path / "data-dir", files)
+    monkeypatch.setenv("ZOO_DATA_DIR", str(folder))
+    with pytest.raises(ConnectionError) as caught:
+        load("fashion-mnist")
+    message = one_line(caught)
+    assert f"{folder / IMAGES}.gz is {IMAGES} of MNIST, expected that of Fashion-MNIST" in message
+    assert f"{IMAGES}.gz of Fashion-MNIST is in none of" in message
+
+
+@pytest.mark.parametrize("where", ["folder", "data-dir/fashion-mnist", "cache/fashion-mnist"])
+def test_the_other_sets_file_is_refused_where_only_this_one_belongs(where, files, tmp_path, monkeypatch):
+    folder = write(tmp_path / where, files)
+    monkeypatch.setenv("ZOO_DATA_DIR", str(tmp_path / "data-dir"))
+    with pytest.raises(ValueError) as caught:
+        load("fashion-mnist", folder=folder if where == "folder" else None)
+    assert one_line(caught) == f"{folder / IMAGES}.gz is {IMAGES} of MNIST, expected that of Fashion-MNIST"
+
+
+def test_a_mirror_that_serves_the_other_set_is_passed_over(files, clothes, serve, tmp_path, monkeypatch):
+    (wrong, _), (right, _) = serve(files), serve(clothes)
+    mirrors_are(monkeypatch, wrong, right, name="fashion-mnist")
+    assert load("fashion-mnist").test.y.tolist() == labels(clothes)
+    mirrors_are(monkeypatch, wrong, name="fashion-mnist")
+    assert load("fashion-mnist").test.y.tolist() == labels(clothes), "from the cache"
+
+
+def test_the_two_sets_are_pinned_apart():
+    digits, clothes = mnist.SOURCES.values()
+    assert list(digits.md5) == list(clothes.md5)
+    assert not {*digits.md5.values()} & {*clothes.md5.values()}
+    assert not {*digits.mirrors} & {*clothes.mirrors}
+    assert all(mirror.endswith("/") for mirror in digits.mirrors + clothes.mirrors)
+    assert clothes.mirrors[0].startswith("https://")
+
+
+# The real files
+
+FIRST_LABELS = {
+    "mnist": ([5, 0, 4, 1, 9], [7, 2, 1, 0, 4]),
+    "fashion-mnist": ([9, 0, 0, 3, 0], [9, 2, 1, 1, 6]),
+}
+
+TEST_BITS = {
+    "mnist": "65496e2c574d83e5bad353ce84c447bc8839aae0fb0095096bf0ff8759e11b95",
+    "fashion-mnist": "e3e0563d0766baf5282006fa73be64e7446e1898f211c1b47d9a8172b7bfa282",
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_real_files(name):
+    if not is_here(name):
+        pytest.skip(f"ZOO_DATA_DIR has no {name}")
+    data = load(name)
     assert [len(part) for part in (data.train, data.valid, data.test)] == [50_000, 10_000, 10_000]
-    assert data.train.y[:5].tolist() == [5, 0, 4, 1, 9] and data.test.y[:5].tolist() == [7, 2, 1, 0, 4]
+    assert (data.train.y[:5].tolist(), data.test.y[:5].tolist()) == FIRST_LABELS[name]
     packed = np.packbits(data.test.x.numpy().astype(np.uint8)).tobytes()
-    assert hashlib.sha256(packed).hexdigest() == (
-        "65496e2c574d83e5bad353ce84c447bc8839aae0fb0095096bf0ff8759e11b95"
-    )
+    assert hashlib.sha256(packed).hexdigest() == TEST_BITS[name]
     assert data.support is constraints.boolean and data.support.check(data.valid.x).all()
     index = torch.arange(100)
     batch = data.train.batch(index, torch.Generator().manual_seed(0))
     grey = data.train.intensities[index]
     assert batch[grey == 0].sum() == 0 and batch[grey == 255].all()
     assert batch.mean().item() == pytest.approx(grey.double().mean().item() / 255, abs=0.005)
+
+
+def test_a_data_dir_that_is_the_folder_of_one_real_set_never_gives_the_other(monkeypatch, tmp_path):
+    if not all(map(is_here, SETS)):
+        pytest.skip("ZOO_DATA_DIR has not both sets")
+    mirrors_are(monkeypatch, name="fashion-mnist")
+    monkeypatch.setenv("ZOO_DATA_DIR", str(REAL / "mnist"))
+    monkeypatch.setenv("ZOO_CACHE_DIR", str(tmp_path))
+    with pytest.raises(ConnectionError, match="of MNIST, expected that of Fashion-MNIST"):
+        load("fashion-mnist")

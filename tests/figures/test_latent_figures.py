@@ -1,23 +1,10 @@
 """The headline figures of the VAE and the supervised VAE on the embedded digits, by their recipes."""
 
-import json
-from pathlib import Path
-
 import pytest
 
-from zoo.cli import main
-
-RESULTS = Path(__file__).parents[2] / "results"
+from tests.figures.recipes import recorded, run
 
 pytestmark = pytest.mark.figures
-
-
-def run(arguments, out):
-    """Runs ``zoo train``, and returns the metrics that it wrote."""
-    with pytest.raises(SystemExit) as ended:
-        main(["train", *arguments.split(), "--out", str(out)])
-    assert ended.value.code == 0
-    return json.loads((out / "metrics.json").read_text()) | {"command": f"zoo train {arguments}"}
 
 
 def test_vae_on_digits(tmp_path, record_result):
@@ -46,7 +33,7 @@ def test_supervised_vae_with_100_labels(tmp_path, record_result):
 
 def test_mnist_results_reach_the_published_range():
     """The long runs' own records: what they reached is in results/, with the command that reached it."""
-    vae, iwae = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("vae-mnist", "iwae-mnist"))
+    vae, iwae = recorded("vae-mnist"), recorded("iwae-mnist")
     for result in (vae, iwae):
         assert result["finished"]
         assert result["test"]["items"] == 10_000

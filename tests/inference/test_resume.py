@@ -162,6 +162,7 @@ SGD = functools.partial(torch.optim.SGD, momentum=0.5)
         ("batch_size", {"batch_size": 9}),
         ("lr", {"lr": 0.03}),
         ("schedule", {"schedule": "constant"}),
+        ("weight_decay", {"weight_decay": 0.1}),
         ("clip_norm", {"clip_norm": 1.0}),
         ("patience", {"patience": 4}),
         ("seed", {"seed": 1}),

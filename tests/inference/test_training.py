@@ -126,6 +126,15 @@ def test_clip_norm_bounds_the_step():
     assert objective.mean.norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
+def test_weight_decay_shrinks_the_weights_apart_from_the_gradient():
+    still = Regression()
+    with torch.no_grad():
+        still.mean += 2.0
+    # At the items' mean there is no gradient: what moves the weights is the decay alone.
+    fit(still, torch.full((8, 2), 2.0), epochs=1, lr=0.1, weight_decay=0.5)
+    assert torch.allclose(still.mean, torch.full((2,), 2.0 * (1 - 0.1 * 0.5)))
+
+
 class Wanders(nn.Module):
     """Every step moves the weight by 1; the validation loss is lowest where the weight is 2."""
 
@@ -288,6 +297,9 @@ def test_float64_stays_float64():
         ({"lr": math.nan}, "lr must be above 0, got nan"),
         ({"lr": math.inf}, "lr must be above 0, got inf"),
         ({"schedule": "linear"}, "schedule must be one of constant, cosine, got 'linear'"),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0, and left to Adam, got -0.1"),
+        ({"weight_decay": math.inf}, "weight_decay must be at least 0"),
+        ({"weight_decay": 0.1, "optimizer": torch.optim.SGD}, "got 0.1 with an optimizer of its own"),
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),
         ({"patience": 2}, "patience expects at least 1 and a valid set"),
         ({"patience": 0, "valid": torch.zeros(2, 2)}, "patience expects at least 1"),

@@ -1,16 +1,20 @@
 """NADE over levels: a softmax for each variable.
 
-    h_i = σ(Σ_{j<i} W_{j,x_j} + c),    p(x_i | x_<i) = softmax(V_i h_i + b_i).
+    h_i = σ(Σ_{j<i} W_j φ(x_j) + c),    p(x_i | x_<i) = softmax(V_i h_i + b_i).
+
+φ says which levels a value reaches, φ_k(x) = [x ≥ k] for k = 1 … K - 1, where levels have an order, as grey
+levels have: neighbours then enter alike. Where they have none, φ_k(x) = [x = k].
 
 References:
-    | The neural autoregressive distribution estimator (Larochelle & Murray, 2011), section 3
-    | A neural autoregressive topic model (Larochelle & Lauly, 2012), for values that enter by a column each
+    | The neural autoregressive distribution estimator (Larochelle & Murray, 2011)
+    | Neural autoregressive distribution estimation (Uria et al., 2016), section 2
+    | https://arxiv.org/abs/1605.02226
 """
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from zoo.autoregressive.recursion import NeuralAutoregressive
 
@@ -22,6 +26,7 @@ class CategoricalNADE(NeuralAutoregressive):
         event_shape: Shape of one item, for instance ``(8, 8)``.
         num_levels: K, at least 2; the entries are integers 0 … K - 1, int64.
         hidden: d, the width of the hidden layer, at least 1.
+        ordered: Whether neighbouring levels are alike, as φ above.
         order: The scan order, a permutation of 0 … n - 1; None is row by row.
 
     Raises:
@@ -49,6 +54,7 @@ class CategoricalNADE(NeuralAutoregressive):
         num_levels: int,
         hidden: int = 200,
         *,
+        ordered: bool = True,
         order: Sequence[int] | None = None,
     ) -> None:
         super().__init__(
@@ -56,10 +62,13 @@ class CategoricalNADE(NeuralAutoregressive):
             order,
             num_levels,
             hidden=hidden,
-            num_inputs=num_levels,
+            num_inputs=num_levels - ordered,
             num_outputs=num_levels,
         )
+        self.ordered = ordered
 
     def inputs(self, x: Tensor) -> Tensor:
-        """A level as the one of ``num_levels`` numbers that is 1."""
-        return one_hot(x, self.num_levels).to(self.c.dtype)
+        """φ(x), shape ``(..., K - 1)`` where levels are ordered, else ``(..., K)``."""
+        levels = torch.arange(self.num_levels, device=x.device)
+        reached = x.unsqueeze(-1) >= levels[1:] if self.ordered else x.unsqueeze(-1) == levels
+        return reached.to(self.c.dtype)

@@ -40,7 +40,7 @@ class FVSBN(Autoregressive):
         "digits": {
             "model": {},
             "objective": "maximum-likelihood",
-            "fit": {"epochs": 200, "batch_size": 50, "lr": 1e-3, "schedule": "cosine"},
+            "fit": {"epochs": 200, "batch_size": 50, "lr": 5e-3, "schedule": "cosine"},
         },
         "digits-4x4": {
             "model": {},
@@ -50,7 +50,7 @@ class FVSBN(Autoregressive):
         "mnist": {
             "model": {},
             "objective": "maximum-likelihood",
-            "fit": {"epochs": 200, "batch_size": 100, "lr": 1e-3, "schedule": "cosine"},
+            "fit": {"epochs": 100, "batch_size": 100, "lr": 5e-3, "schedule": "cosine"},
         },
     }
 

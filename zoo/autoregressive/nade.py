@@ -46,7 +46,7 @@ class NADE(NeuralAutoregressive):
         "mnist": {
             "model": {"hidden": 500},
             "objective": "maximum-likelihood",
-            "fit": {"epochs": 150, "batch_size": 100, "lr": 1e-3, "schedule": "cosine"},
+            "fit": {"epochs": 100, "batch_size": 100, "lr": 1e-2, "schedule": "cosine"},
         },
     }
 

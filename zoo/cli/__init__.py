@@ -1,4 +1,4 @@
-"""The ``zoo`` command: list, train, evaluate and sample the models.
+"""The ``zoo`` command: list, train, evaluate and sample models, complete images, tell anomalies.
 
 A file for each command; what they share lies beside them (`recipe`, `run_folder`, `pictures`, `report`).
 Torch and Pyro are imported when a command needs them, so that ``zoo --help`` answers at once.
@@ -8,6 +8,8 @@ import sys
 
 import typer
 
+from zoo.cli.anomaly import anomaly
+from zoo.cli.complete import complete
 from zoo.cli.errors import EnvironmentFault, UsageFault
 from zoo.cli.evaluate import evaluate
 from zoo.cli.list_models import list_models
@@ -23,6 +25,8 @@ app.command("list")(list_models)
 app.command("train")(train)
 app.command("evaluate")(evaluate)
 app.command("sample")(sample)
+app.command("complete")(complete)
+app.command("anomaly")(anomaly)
 
 UsageError = typer.BadParameter.__mro__[1]
 """Every mistake in the arguments themselves; typer keeps the class where each version likes."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 COLUMNS = 16
 GAP_COLOUR = torch.tensor([0.72, 0.82, 0.92], dtype=torch.float64)
 """Between the tiles: no grey, which would be taken for part of an image."""
+HIDDEN_COLOUR = torch.tensor([0.95, 0.6, 0.2], dtype=torch.float64)
+"""What a model was not shown: no grey either."""
 
 
 @torch.no_grad()
@@ -52,7 +54,12 @@ def to_png(figure: Figure) -> bytes:
 
 
 def item_grid(
-    items: Tensor, *, columns: int = COLUMNS, title: str = "", rows: list[str] | None = None
+    items: Tensor,
+    *,
+    columns: int = COLUMNS,
+    title: str = "",
+    rows: list[str] | None = None,
+    hidden: Tensor | None = None,
 ) -> Figure:
     """Items as a grid: images as tiles, vectors as histograms of their entries.
 
@@ -61,6 +68,7 @@ def item_grid(
         columns: Tiles in a row.
         title: What stands above.
         rows: What stands left of each row.
+        hidden: Which entries of images are not to be seen: bool, of their shape.
     """
     if items.dim() == 2:
         return _histograms({"drawn": items}, title)
@@ -71,6 +79,9 @@ def item_grid(
         tiles = tiles.movedim(1, -1)
     else:  # a single channel: ink on paper
         tiles = 1 - tiles.reshape(len(tiles), *tiles.shape[-2:], 1).expand(-1, -1, -1, 3)
+    if hidden is not None:
+        pixels = hidden.cpu().reshape(len(tiles), -1, *tiles.shape[1:3], 1).any(1)
+        tiles = torch.where(pixels, HIDDEN_COLOUR, tiles)
     columns = min(columns, len(tiles))
     num_rows = math.ceil(len(tiles) / columns)
     height, width = tiles.shape[1:3]
@@ -98,6 +109,27 @@ def item_grid(
     return figure
 
 
+def completions(x: Tensor, observed: Tensor, draws: Tensor, *, name: str) -> Figure:
+    """A row for each image: with its hidden part in orange, its completions, the original.
+
+    Args:
+        x: The images, shape ``(items, *event_shape)``.
+        observed: Which entries are not hidden, of the same shape.
+        draws: Shape ``(num, items, *event_shape)``.
+        name: Of the model.
+    """
+    tiles = torch.cat([x[None], draws.to(x.device), x[None]]).transpose(0, 1)
+    hidden = torch.zeros(tiles.shape, dtype=torch.bool)
+    hidden[:, 0] = ~observed
+    return item_grid(
+        tiles.flatten(0, 1),
+        columns=tiles.shape[1],
+        title=f"left: hidden part in orange; then completions by {name}; right: the original",
+        rows=[str(item) for item in range(len(x))],
+        hidden=hidden.flatten(0, 1),
+    )
+
+
 def learning_curve(history: list[dict[str, float]]) -> Figure:
     """Loss in nats per item against the epoch, for training and validation items."""
     figure = Figure(figsize=(5, 3.2), layout="constrained")
@@ -115,6 +147,28 @@ def learning_curve(history: list[dict[str, float]]) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss, nats per item")
     axes.legend()
+    return figure
+
+
+def log_prob_histograms(test: Tensor, against: dict[str, Tensor]) -> Figure:
+    """Histograms of log p(x): test items against each kind of anomalies, a panel for each, on one axis.
+
+    Args:
+        test: Of test items, in nats, shape ``(num,)``.
+        against: Of each kind of anomalies, by the title of its panel.
+    """
+    values = torch.cat([test, *against.values()])
+    low, high = np.quantile(values.numpy(), [0.005, 1.0])  # outliers are all on one side
+    edges = np.linspace(low, high, 50) if low < high else np.linspace(low - 0.5, high + 0.5, 51)
+    figure = Figure(figsize=(6, 0.7 + 1.7 * len(against)), layout="constrained")
+    panels = figure.subplots(len(against), sharex=True, squeeze=False)[:, 0]
+    for axes, (title, anomalies) in zip(panels, against.items(), strict=True):
+        for label, group in (("test items", test), ("anomalies", anomalies)):
+            axes.hist(group.numpy(), bins=edges, density=True, alpha=0.5, label=label)
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.set_ylabel("density")
+    panels[0].legend(fontsize=8)
+    panels[-1].set_xlabel("log p(x), nats")
     return figure
 
 

@@ -39,6 +39,9 @@ def train(
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate, above 0.")] = None,
     schedule: Annotated[str | None, typer.Option(help=f"Of the learning rate: {_one_of(SCHEDULES)}.")] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(min=0, help="Share of the weights that a step takes away, times lr.")
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many epochs without progress.")
     ] = None,
@@ -93,6 +96,7 @@ def train(
         "batch_size": batch_size,
         "lr": lr,
         "schedule": schedule,
+        "weight_decay": weight_decay,
         "patience": patience,
         "precision": precision,
         "compile": compile,

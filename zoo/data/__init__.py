@@ -1,4 +1,4 @@
-"""The data sets: small ones embedded in the package, MNIST downloaded once and kept.
+"""The data sets: small ones embedded in the package, MNIST and Fashion-MNIST downloaded once and kept.
 
 Neither torch nor the data are imported before they are asked for, so that a command line can list the names.
 """
@@ -14,7 +14,9 @@ __all__ = ["DESCRIPTIONS", "BinarizedSplit", "Dataset", "Split", "load", "names"
 
 DESCRIPTIONS = {
     "digits": "handwritten digits, 8×8, binary (scikit-learn)",
+    "digits-4x4": "handwritten digits averaged down to 4×4, binary: 65,536 possible images (scikit-learn)",
     "digits-levels": "handwritten digits, 8×8, levels 0 to 16 (scikit-learn)",
+    "fashion-mnist": "pieces of clothing, 28×28, grey levels binarised at random (Xiao et al., 2017)",
     "mnist": "handwritten digits, 28×28, grey levels binarised at random (LeCun et al., 1998)",
     "red-wine": "11 physico-chemical measurements of red wines, standardised (Cortez et al., 2009)",
     "white-wine": "11 physico-chemical measurements of white wines, standardised (Cortez et al., 2009)",
@@ -27,7 +29,7 @@ def names() -> tuple[str, ...]:
 
     Example:
         >>> names()
-        ('digits', 'digits-levels', 'mnist', 'red-wine', 'white-wine')
+        ('digits', 'digits-4x4', 'digits-levels', 'fashion-mnist', 'mnist', 'red-wine', 'white-wine')
     """
     return tuple(DESCRIPTIONS)
 
@@ -38,13 +40,14 @@ def load(name: str, *, fold: int | None = None, folder: str | Path | None = None
     Args:
         name: One of `names`.
         fold: Which of the ten folds is the test part, 0 to 9, for the wines only; 0 where it is None.
-        folder: A folder with the four files of MNIST, looked in before the folder that ``ZOO_DATA_DIR`` names
-            and before the cache (``ZOO_CACHE_DIR``, or the user's cache folder). The other data sets are
-            embedded and read no folder.
+        folder: A folder with the four files of MNIST or of Fashion-MNIST, looked in before the folder that
+            ``ZOO_DATA_DIR`` names and before the cache (``ZOO_CACHE_DIR``, or the user's cache folder). The
+            other data sets are embedded and read no folder.
 
     Raises:
-        ValueError: If the name is unknown, if there is no such fold, or if a file of MNIST has wrong content.
-        OSError: If the files of MNIST are in no folder and cannot be downloaded.
+        ValueError: If the name is unknown, if there is no such fold, or if a file that was found has wrong
+            content.
+        OSError: If the files of MNIST or Fashion-MNIST are in no folder and cannot be downloaded.
 
     Example:
         >>> data = load("digits")
@@ -63,10 +66,10 @@ def load(name: str, *, fold: int | None = None, folder: str | Path | None = None
         return wine.load(name, fold=0 if fold is None else fold)
     if fold is not None:
         raise ValueError(f"data set {name!r} has no folds, got fold={fold}")
-    if name == "mnist":
+    if name.endswith("mnist"):
         from zoo.data import mnist
 
-        return mnist.load(folder)
+        return mnist.load(name, folder)
     from zoo.data import digits
 
     return digits.load(name)

@@ -1,0 +1,179 @@
+"""``zoo complete``: the hidden part of test images, drawn by a trained run given the part that is shown."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo.cli.errors import UsageFault, choose
+from zoo.cli.sample import MOST_TILES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from inference import Completion
+
+OCCLUSIONS = {
+    "top": "the upper half",
+    "bottom": "the lower half",
+    "left": "the left half",
+    "right": "the right half",
+    "centre": "the middle, a rectangle of about half the area",
+    "random": "half of the pixels, others in each image",
+}
+"""What of an image may be hidden."""
+
+METHODS = ("auto", "ancestral", "smc", "gibbs", "left-to-right")
+
+MOST_ROWS = 16
+"""Images of which a table says what their completions are worth."""
+
+
+def complete(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of zoo train.")],
+    occlude: Annotated[
+        str, typer.Option(help=f"Which half of each image is hidden: {', '.join(OCCLUSIONS)}.")
+    ] = "bottom",
+    items: Annotated[int, typer.Option(min=1, help="How many test images.")] = 8,
+    num: Annotated[int, typer.Option(min=1, help="Completions of each.")] = 8,
+    method: Annotated[
+        str,
+        typer.Option(help=f"One of {', '.join(METHODS)}; auto is exact where that is possible, else smc."),
+    ] = "auto",
+    particles: Annotated[int, typer.Option(min=1, help="Of each image, for smc and gibbs.")] = 1000,
+    sweeps: Annotated[int, typer.Option(min=1, help="Times through the hidden pixels, for gibbs.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws, and of what random hides.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File: .png for a picture, .npy for the numbers; left out, completions.png there."),
+    ] = None,
+) -> None:
+    """Complete half-hidden test images by a trained model.
+
+    For models that draw pixel by pixel. The picture shows each image with its hidden part in orange, its
+    completions, and the original; a NumPy array has shape (num, items, *event_shape).
+    """
+    choose("part to hide", occlude, OCCLUSIONS)
+    choose("method", method, METHODS)
+    out = out or run / "completions.png"
+    if out.suffix not in (".png", ".npy") or out.is_dir():
+        raise UsageFault(f"--out expects a file that ends in .png or .npy, got {out}")
+    if out.suffix == ".png" and items * (num + 2) > MOST_TILES:
+        raise UsageFault(
+            f"a picture holds at most {MOST_TILES:,} images, got --items {items} and --num {num}; write them "
+            "with --out FILE.npy"
+        )
+
+    import io
+
+    import numpy as np
+
+    import inference
+    from inference.checkpoint import write_atomically
+    from zoo.cli.pictures import completions, to_png
+    from zoo.cli.report import counted, say
+    from zoo.cli.run_folder import RunFolder
+    from zoo.data import load
+
+    folder = RunFolder(run)
+    config = folder.config()
+    if len(config["event_shape"]) < 2:
+        raise UsageFault(
+            f"zoo complete expects images, and the items of {config['data']} are vectors; "
+            "inference.complete takes them, with any mask"
+        )
+    model = folder.load_model()
+    if not out.parent.is_dir():
+        raise UsageFault(f"--out expects a file in a folder that is there, got {out}")
+    test = load(config["data"], fold=config["fold"]).test.x
+    if items > len(test):
+        raise UsageFault(f"--items expects at most the {len(test):,} test items, got {items}")
+    x = test[:items]
+    observed = shown(occlude, x, seed)
+    result = inference.complete(
+        model, x, observed, num=num, method=method, particles=particles, sweeps=sweeps, seed=seed
+    )
+    if out.suffix == ".png":
+        data = to_png(completions(x, observed, result.draws, name=type(model).__name__))
+    else:
+        buffer = io.BytesIO()
+        np.save(buffer, result.draws.cpu().numpy(), allow_pickle=False)
+        data = buffer.getvalue()
+    write_atomically(out, data)
+    report(result, observed, OCCLUSIONS[occlude], particles, sweeps)
+    say(f"wrote {counted(num * items, 'completion')} to {out}")
+
+
+def shown(occlude: str, x: "Tensor", seed: int) -> "Tensor":
+    """Which entries of images stay visible, bool, as the images: all channels of a pixel or none.
+
+    Args:
+        occlude: One of `OCCLUSIONS`. Of an odd number of rows or columns, the one in the middle is hidden.
+        x: The images, shape ``(items, height, width)`` or ``(items, channels, height, width)``.
+        seed: Seed of ``"random"``.
+    """
+    import torch
+
+    height, width = x.shape[-2:]
+    rows = columns = slice(None)
+    if occlude == "centre":
+        rows, columns = _middle(height), _middle(width)
+    elif occlude in ("top", "bottom"):
+        rows = slice((height + 1) // 2) if occlude == "top" else slice(height // 2, None)
+    elif occlude in ("left", "right"):
+        columns = slice((width + 1) // 2) if occlude == "left" else slice(width // 2, None)
+    hidden = torch.zeros(len(x), height, width, dtype=torch.bool)
+    if occlude == "random":
+        noise = torch.rand(len(x), height * width, generator=torch.Generator().manual_seed(seed))
+        hidden.view(len(x), -1).scatter_(1, noise.argsort(-1)[:, : height * width // 2], True)
+    else:
+        hidden[:, rows, columns] = True
+    return ~hidden.view(len(x), *(1,) * (x.dim() - 3), height, width).expand(x.shape)
+
+
+def _middle(length: int) -> slice:
+    """So much of a side that the square of it is half the area."""
+    long = max(1, round(length / math.sqrt(2)))
+    return slice((length - long) // 2, (length - long) // 2 + long)
+
+
+def report(result: "Completion", observed: "Tensor", hidden: str, particles: int, sweeps: int) -> None:
+    """Prints how the completions were drawn, and how many independent ones they are worth."""
+    from rich.console import Console
+
+    from zoo.cli.report import counted, plain_table, say
+
+    num, items = result.draws.shape[:2]
+    say(f"{counted(num, 'completion')} of each of {counted(items, 'test image')}, without {hidden}")
+    how = {
+        "ancestral": "exact: the model draws what is hidden after what is shown, each completion on its own",
+        "smc": f"{counted(particles, 'particle')} of each image, kept where they fit what is shown later; "
+        "approximate, and better with more --particles",
+        "gibbs": f"a chain for each completion, {counted(sweeps, 'time')} through the hidden pixels; "
+        "approximate, and better with more --sweeps",
+        "left-to-right": "each pixel drawn blind to what is shown later; biased, for comparison",
+    }
+    say(f"{result.method}: {how[result.method]}")
+    if result.method == "left-to-right":
+        return
+    table = plain_table(
+        "image", "hidden", f"{counted(num, 'completion')} worth", "log p(what is shown), nats"
+    )
+    pixels = (~observed).reshape(items, -1, *observed.shape[-2:])[:, 0].sum((1, 2))
+    worth = result.effective_sample_size
+    for item in range(min(items, MOST_ROWS)):
+        error = result.log_evidence_error[item].item()
+        spread = "" if result.exact else f" ± {error:.2f}" if math.isfinite(error) else " ± unknown"
+        table.add_row(
+            str(item),
+            counted(int(pixels[item]), "pixel"),
+            f"{worth[item].item():.1f} independent",
+            f"{result.log_evidence[item].item():.2f}{spread}",
+        )
+    Console(highlight=False).print(table)
+    if items > MOST_ROWS:
+        say(f"and {items - MOST_ROWS:,} more; at the least they are worth {worth.min().item():.1f}")
+    if worth.min() < num / 2:
+        more = "--sweeps" if result.method == "gibbs" else "--particles, or --method gibbs"
+        say(f"some images have fewer than half as many independent completions as asked for: try more {more}")
