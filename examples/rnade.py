@@ -12,15 +12,16 @@ epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 40
 data = zoo.load("red-wine", fold=0)  # standardised by the training part
 
 torch.manual_seed(0)
-rnade = zoo.RNADE(data.event_shape, hidden=50, components=10)
+rnade = zoo.RNADE(data.event_shape, hidden=200, components=20)
 inference.fit(
     inference.MaximumLikelihood(rnade),
     data.train,
     valid=data.valid,
     epochs=epochs,
-    lr=5e-3,
+    batch_size=50,
+    lr=2e-2,
     schedule="cosine",
-    weight_decay=1.0,
+    weight_decay=3.0,
 )
 print(inference.log_likelihood(rnade, data.test))
 

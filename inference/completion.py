@@ -175,7 +175,7 @@ def complete(
     owner = source if isinstance(source, Sequential) else program
     module = owner if isinstance(owner, nn.Module) else nn.Module()  # for what has parameters and modes
     device = next((param.device for param in module.parameters()), items.device)
-    entries = torch.where(observed, items, torch.zeros_like(items)).flatten(1).to(device)
+    entries = items.flatten(1).to(device)  # missing ones are drawn before anything reads them
     observed = observed.flatten(1).to(device)
 
     with restored_modes(module), forked_rng(device), _parameters(program):

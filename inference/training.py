@@ -92,8 +92,8 @@ def fit(
         lr: Learning rate.
         schedule: ``"constant"`` or ``"cosine"``.
         optimizer: ``optimizer(parameters, lr=lr)``; None is Adam, fused where the device has it.
-        weight_decay: With Adam, the share of every parameter that a step takes away, times the learning rate
-            (AdamW's, apart from the gradient).
+        weight_decay: With Adam, the share of the weights that a step takes away, times the learning rate
+            (AdamW's, apart from the gradient). Parameters of one dimension, as biases are, are left alone.
         clip_norm: Largest norm of the gradient; None does not clip.
         patience: Stop after so many epochs without a lower ``valid``; None runs through.
         checkpoint: A file to save to and to resume from where it exists already.
@@ -285,9 +285,13 @@ class _Run:
         if not params:
             raise ValueError("the objective has no parameters to train; does its program belong to a module?")
         if optimizer is None:
-            fused = params[0].device.type in ("cpu", "cuda") or None
-            decay = settings["weight_decay"]
-            made = torch.optim.AdamW(params, lr=settings["lr"], weight_decay=decay, fused=fused)
+            biases, weights = ([p for p in params if (p.dim() > 1) == matrix] for matrix in (False, True))
+            made = torch.optim.AdamW(
+                [{"params": biases, "weight_decay": 0.0}, {"params": weights}],
+                lr=settings["lr"],
+                weight_decay=settings["weight_decay"],
+                fused=params[0].device.type in ("cpu", "cuda") or None,
+            )
         else:
             made = optimizer(params, lr=settings["lr"])
         self.settings = {

@@ -79,7 +79,8 @@ def wide_posterior(model: GenerativeModel) -> None:
 
 def bell_shaped(model: GenerativeModel) -> None:
     """Gives an RNADE's components a deviation of about a half: wide for the steps of `GRID`."""
-    V, b = (param.unflatten(1, (3, -1)) for param in (model.V, model.b))  # logits, locations, log-scales
+    V = model.V.unflatten(1, (3, -1))  # logits, locations, log-scales
+    b = model.b.view(V.shape[:3])
     V[:, 1:] *= 0.2
     b[:, 2] = 0.2 * b[:, 2] - (0.6 if model.mixture == "gaussian" else 1.2)
 
@@ -286,15 +287,15 @@ CASES = (
     Case("nade", "scrambled", {**_SIX_SCRAMBLED, "hidden": 4}, wrong=_HIDDEN),
     Case(
         "categorical-nade",
-        "natural",
+        "ordered",
         {"event_shape": (4,), "num_levels": 3, "hidden": 4},
         wrong=({"num_levels": 1}, {"num_levels": 0}, {"hidden": 0}),
         smooth=False,
     ),
     Case(
         "categorical-nade",
-        "scrambled",
-        {**_FOUR_SCRAMBLED, "num_levels": 3, "hidden": 4},
+        "unordered-scrambled",
+        {**_FOUR_SCRAMBLED, "num_levels": 3, "hidden": 4, "ordered": False},
         wrong=({"order": (0, 1, 2)}, {"order": (0, 1, 2, 2)}),
         smooth=False,
     ),

@@ -6,25 +6,31 @@ import torch
 import zoo
 
 
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
 @pytest.mark.parametrize("num_levels", [2, 3])
 @pytest.mark.parametrize("order", [None, (2, 0, 3, 1)], ids=["natural", "scrambled"])
-def test_each_conditional_is_the_formula(order, num_levels):
-    nade = zoo.CategoricalNADE((2, 2), num_levels=num_levels, hidden=5, order=order).double()
+def test_each_conditional_is_the_formula(order, num_levels, ordered):
+    nade = zoo.CategoricalNADE((2, 2), num_levels=num_levels, hidden=5, ordered=ordered, order=order).double()
     with torch.no_grad():
         nade.c.normal_()
         nade.b.normal_()
     x = torch.randint(num_levels, (7, 2, 2))
     probs = nade.conditionals(x).probs.flatten(1, 2)
-    entries = x.flatten(1)[:, torch.tensor(nade.order)]
-    for step, variable in enumerate(nade.order):
-        h = torch.sigmoid(nade.c + sum(nade.W[j, entries[:, j]] for j in range(step)))
-        p = torch.softmax(h @ nade.V[step].T + nade.b[step], dim=-1)
-        assert torch.allclose(probs[:, variable], p, rtol=0, atol=1e-12)
+    for item, ours in zip(x.flatten(1).tolist(), probs, strict=True):
+        a = nade.c
+        for step, variable in enumerate(nade.order):
+            b = nade.b.view(4, num_levels)[step]
+            p = torch.softmax(nade.V[step] @ torch.sigmoid(a) + b, dim=-1)
+            assert torch.allclose(ours[variable], p, rtol=0, atol=1e-12)
+            if step < 3:
+                rows = range(item[variable]) if ordered else [item[variable]]  # row k - 1 is for [x >= k]
+                a = a + sum((nade.W[step, row] for row in rows), torch.zeros(5))
 
 
-def test_number_of_parameters():
-    nade = zoo.CategoricalNADE((8, 8), num_levels=17, hidden=50)
-    expected = 63 * 17 * 50 + 50 + 64 * 17 * 50 + 64 * 17
+@pytest.mark.parametrize(("ordered", "num_inputs"), [(True, 16), (False, 17)])
+def test_number_of_parameters(ordered, num_inputs):
+    nade = zoo.CategoricalNADE((8, 8), num_levels=17, hidden=50, ordered=ordered)
+    expected = 63 * num_inputs * 50 + 50 + 64 * 17 * 50 + 64 * 17
     assert sum(param.numel() for param in nade.parameters()) == expected
 
 

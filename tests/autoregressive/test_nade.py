@@ -18,7 +18,7 @@ def test_each_conditional_is_the_formula(order):
     entries = x.flatten(1)[:, torch.tensor(nade.order)]
     for step, variable in enumerate(nade.order):
         h = torch.sigmoid(nade.c + sum(entries[:, j : j + 1] * nade.W[j, 0] for j in range(step)))
-        p = torch.sigmoid(h @ nade.V[step, 0] + nade.b[step, 0])
+        p = torch.sigmoid(h @ nade.V[step, 0] + nade.b.view(6)[step])
         assert torch.allclose(probs[:, variable], p, rtol=0, atol=1e-12)
 
 

@@ -33,7 +33,7 @@ def test_each_conditional_is_the_formula(order, mixture):
         a = rnade.c + sum(entries[:, j : j + 1] * rnade.W[j, 0] for j in range(step))
         h = (rnade.rho[step] * a).clamp(min=0)
         parts = [rnade.V[step, k * K : (k + 1) * K] for k in range(3)]
-        biases = [rnade.b[step, k * K : (k + 1) * K] for k in range(3)]
+        biases = rnade.b.view(4, 3, K)[step]
         share, loc, log_scale = (h @ V.T + b for V, b in zip(parts, biases, strict=True))
         p = share.softmax(-1) * density(entries[:, step, None], loc, log_scale.exp() + 1e-3, mixture)
         assert torch.allclose(ours[:, variable], p.sum(-1).log(), rtol=0, atol=1e-10)

@@ -41,10 +41,10 @@ class PlainNADE(nn.Module):
         self.W = nn.Parameter(torch.randn(NUM - 1, 1, HIDDEN) / NUM**0.5)
         self.c = nn.Parameter(torch.zeros(HIDDEN))
         self.V = nn.Parameter(torch.randn(NUM, 1, HIDDEN) / HIDDEN**0.5)
-        self.b = nn.Parameter(torch.zeros(NUM, 1))
+        self.b = nn.Parameter(torch.zeros(NUM))
 
     def forward(self, x):
-        return negative_log_prob(self.logits(x) + self.b[:, 0], x).mean()
+        return negative_log_prob(self.logits(x) + self.b, x).mean()
 
 
 class LoopNADE(PlainNADE):
@@ -87,7 +87,7 @@ def alike(module, other):
     """Gives a module the weights of another, all of them moved from where they start."""
     with torch.no_grad():
         for param, source in zip(module.parameters(), other.parameters(), strict=True):
-            param.copy_(source)
+            param.copy_(source.view_as(param))
     return module
 
 
@@ -158,7 +158,7 @@ def test_all_compute_the_same_loss_and_gradient(batch, make, plain):
     for other, their_grads in others:
         assert loss == pytest.approx(other, rel=1e-5)
         for grad, theirs in zip(grads, their_grads, strict=True):
-            assert torch.allclose(grad, theirs, rtol=1e-3, atol=1e-5)
+            assert torch.allclose(grad.view_as(theirs), theirs, rtol=1e-3, atol=1e-5)
 
 
 def test_fvsbn_costs_what_the_plain_network_costs(batch, record, threads):

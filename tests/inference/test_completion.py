@@ -209,6 +209,17 @@ def test_effective_sample_size_is_what_the_spread_of_repetitions_shows():
     assert abs(agreement[0] - agreement[1]) < 0.05, "relatives do not stand together"
 
 
+def test_the_comb_takes_each_particle_by_its_weight_and_none_without():
+    from inference.completion import _systematic
+
+    weights = torch.tensor([0.0, 0.15, 0.7, 0.0, 0.15, 0.0], dtype=torch.float64)
+    index = _systematic(weights.log().expand(4000, 6), 5)
+    counts = torch.nn.functional.one_hot(index, 6).sum(1)
+    assert ((counts - 5 * weights).abs() < 1).all(), "as even as whole numbers can be"
+    assert ((counts.double().mean(0) - 5 * weights).abs() < 4.5 * 0.5 / math.sqrt(4000)).all()
+    assert (counts[:, weights == 0] == 0).all()
+
+
 def test_log_evidence_is_that_of_an_unbiased_estimate_and_its_error_covers():
     model = random(zoo.FVSBN((5,)))
     truth = Truth(model)
@@ -348,14 +359,15 @@ class Copies:
 
     def conditional(self, step, state):
         assert state["table"] is self.table
-        return dist.Bernoulli(0.02 + 0.96 * state["last"][0] if step > 1 else torch.tensor(0.5))
+        return dist.Bernoulli(0.02 + 0.96 * state["last"][0] if step > 1 else torch.tensor(0.2))
 
     def advance(self, step, state, value):
         last = state["last"] if step > 1 else [value]
         return {**state, "last": last, "extra": self.extra(value), "steps": (step + 1, "some")}
 
     def log_prob(self, x):
-        return dist.Bernoulli(0.02 + 0.96 * x[:, 1:2]).log_prob(x[:, 2:]).sum(-1) - 2 * math.log(2)
+        last = dist.Bernoulli(0.02 + 0.96 * x[:, 1:2]).log_prob(x[:, 2:]).sum(-1)
+        return last + dist.Bernoulli(torch.tensor(0.2)).log_prob(x[:, :2]).sum(-1)
 
 
 def test_state_goes_with_its_particle_whatever_holds_it():
@@ -367,7 +379,8 @@ def test_state_goes_with_its_particle_whatever_holds_it():
             model, torch.ones(1, 4), shown, num=400, method=method, particles=400, sweeps=8, progress=False
         )
         cause, effect = result.draws[:, 0, 1], result.draws[:, 0, 3]
-        assert cause.mean() > 0.95 and (cause == effect).float().mean() > 0.92
+        # p(x_1 = 1 | x_2 = 1) = 0.925, and x_3 is like it in 0.98.
+        assert cause.mean() > 0.85 and (cause == effect).float().mean() > 0.93
 
 
 @pytest.mark.parametrize(
@@ -457,7 +470,7 @@ def test_parameters_of_a_program_come_from_its_objective_or_the_store_and_the_st
     assert torch.equal(pyro.param("logits"), in_store)
 
 
-class Tilted(pyro.nn.PyroModule):
+class Tilted(torch.nn.Module):
     """The same as a module, under `pyro.module`, with a mode."""
 
     def __init__(self):
@@ -466,8 +479,10 @@ class Tilted(pyro.nn.PyroModule):
 
     def model(self, x=None, *, num=1):
         assert not self.training
-        pyro.module("tilted", self)
-        return poutine.substitute(tilted, {"logits": self.logits})(x, num=num)
+        registered = pyro.module(
+            "tilted", self
+        )  # a copy with what the store holds under that name, if anything
+        return poutine.substitute(tilted, {"logits": registered.logits})(x, num=num)
 
 
 def test_a_module_keeps_its_parameters_and_its_mode():

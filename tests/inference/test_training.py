@@ -126,13 +126,22 @@ def test_clip_norm_bounds_the_step():
     assert objective.mean.norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
-def test_weight_decay_shrinks_the_weights_apart_from_the_gradient():
-    still = Regression()
-    with torch.no_grad():
-        still.mean += 2.0
-    # At the items' mean there is no gradient: what moves the weights is the decay alone.
-    fit(still, torch.full((8, 2), 2.0), epochs=1, lr=0.1, weight_decay=0.5)
-    assert torch.allclose(still.mean, torch.full((2,), 2.0 * (1 - 0.1 * 0.5)))
+class Still(nn.Module):
+    """No gradient anywhere: what moves the parameters is the decay alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+
+    def forward(self, batch):
+        return 0 * (self.weight.sum() + self.bias.sum())
+
+
+def test_weight_decay_shrinks_the_weights_and_leaves_biases():
+    still = Still()
+    fit(still, points(), epochs=1, batch_size=20, lr=0.1, weight_decay=0.5)
+    assert torch.allclose(still.weight, torch.tensor(1 - 0.1 * 0.5))
+    assert torch.equal(still.bias, torch.ones(2))
 
 
 class Wanders(nn.Module):

@@ -40,7 +40,7 @@ class NADE(NeuralAutoregressive):
         "digits": {
             "model": {"hidden": 200},
             "objective": "maximum-likelihood",
-            "fit": {"epochs": 100, "batch_size": 50, "lr": 1e-3, "schedule": "cosine"},
+            "fit": {"epochs": 100, "batch_size": 50, "lr": 5e-3, "schedule": "cosine"},
         },
         # The width of the paper's.
         "mnist": {

@@ -62,7 +62,7 @@ class NeuralAutoregressive(Autoregressive):
         self.W = nn.Parameter(torch.randn(n - 1, num_inputs, hidden) / n**0.5)
         self.c = nn.Parameter(torch.zeros(hidden))
         self.V = nn.Parameter(torch.randn(n, num_outputs, hidden) / hidden**0.5)
-        self.b = nn.Parameter(torch.zeros(n, num_outputs))
+        self.b = nn.Parameter(torch.zeros(n * num_outputs))  # one dimension: no weight decay for biases
         if rescaled:
             self.rho = nn.Parameter(1 / torch.arange(1, n + 1).float().sqrt())
         else:
@@ -75,7 +75,8 @@ class NeuralAutoregressive(Autoregressive):
     def params(self, x: Tensor) -> Tensor:
         """The outputs of all variables by the recursion in blocks."""
         inputs = self.inputs(x)[..., :-1, :].reshape(-1, self.num_variables - 1, self.W.shape[1])
-        outputs = hidden_recursion(inputs, self.W, self.c, self.V, self.b, self.rho, self.activation)
+        b = self.b.view(self.V.shape[:2])
+        outputs = hidden_recursion(inputs, self.W, self.c, self.V, b, self.rho, self.activation)
         return outputs.unflatten(0, x.shape[:-1]) if x.dim() != 2 else outputs
 
     def initial_state(self) -> Tensor:
@@ -87,7 +88,7 @@ class NeuralAutoregressive(Autoregressive):
         if self.rho is not None:
             state = state * self.rho[step]
         h = state.sigmoid() if self.activation == "sigmoid" else state.relu()
-        return h @ self.V[step].T + self.b[step]
+        return h @ self.V[step].T + self.b.view(self.V.shape[:2])[step]
 
     def advance(self, step: int, state: Tensor, value: Tensor) -> Tensor:
         """a_{i+1} = a_i + x_i W_i."""
