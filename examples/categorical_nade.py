@@ -15,7 +15,7 @@ options = {"epochs": epochs, "batch_size": 50, "schedule": "cosine"}
 torch.manual_seed(0)
 nade = zoo.CategoricalNADE(data.event_shape, num_levels=17, hidden=200)
 inference.fit(
-    inference.MaximumLikelihood(nade), data.train, valid=data.valid, lr=2e-3, weight_decay=0.5, **options
+    inference.MaximumLikelihood(nade), data.train, valid=data.valid, lr=2e-2, weight_decay=1.0, **options
 )
 print("CategoricalNADE:   ", inference.log_likelihood(nade, data.test, progress=False))
 

@@ -80,8 +80,8 @@ class Objective(nn.Module):
 class MaximumLikelihood(Objective):
     """Mean negative log-likelihood, for a model without latent sites: -1/n Σ log p(x_i), in nats per item.
 
-    A model that says ``density = "exact"`` is asked for its ``log_prob``, which spares the handlers; any other
-    is run as a program.
+    A model that says ``density = "exact"`` is asked for its ``log_prob``, which spares the handlers; any
+    other is run as a program.
 
     Example:
         >>> import pyro, pyro.distributions as dist

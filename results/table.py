@@ -35,7 +35,7 @@ def load(name: str) -> dict:
 def likelihoods() -> list[str]:
     """The rows of models."""
     lines = [
-        "| model and data | test nats | bits per dim | likelihood | published | training | machine | command |",
+        "| model and data | test nats | bits per dim | likelihood | published | training | machine | by |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, what, published in ROWS:

@@ -10,7 +10,15 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 # File name, and what it prints when it has done its work.
 CASES = {
+    "categorical_nade.py": "wrote categorical_nade.png",
+    "condition_pixels.py": "wrote condition_pixels.png",
     "custom_model.py": "closed form:",
+    "full_joint.py": "wrote full_joint.png",
+    "fvsbn.py": "wrote fvsbn.png",
+    "independent.py": "wrote independent.png",
+    "markov_chain.py": "wrote markov_chain.png",
+    "nade.py": "wrote nade.png",
+    "rnade.py": "wrote rnade.png",
     "supervised_vae.py": "wrote supervised_vae.png",
     "vae.py": "wrote vae.png",
 }

@@ -54,6 +54,41 @@ def test_metrics_hold_the_figures_of_the_training_and_of_the_test_items(run):
     assert test["items"] == 250
 
 
+def test_an_exact_density_has_the_training_items_figure_beside(zoo, tmp_path, capsys):
+    assert (
+        zoo("train", "full-joint", "--data", "digits-4x4", "--out", "run", "--epochs", 40, "--lr", 0.1) == 0
+    )
+    metrics = read(tmp_path / "run" / "metrics.json")
+    assert metrics["test"]["kind"] == "exact"
+    assert metrics["train"]["items"] == 1297
+    # A table learns its training images by heart, as far as the validation images let it.
+    assert metrics["train"]["nats_per_item"] < metrics["test"]["nats_per_item"]
+    assert f"{metrics['train']['nats_per_item']:.2f}" in capsys.readouterr().out
+
+
+def test_wines_have_the_figure_of_one_gaussian_beside(zoo, tmp_path, capsys):
+    small = ("--epochs", 1, "--set", "hidden=5", "--set", "components=2")
+    assert zoo("train", "rnade", "--data", "red-wine", "--out", "run", *small) == 0
+    metrics = read(tmp_path / "run" / "metrics.json")
+    nats = [
+        read(tmp_path / "run" / f"fold-{k}" / "metrics.json")["gaussian"]["nats_per_item"] for k in range(10)
+    ]
+    # The paper's figure for the same ten folds.
+    assert (
+        metrics["gaussian"]["nats_per_item"]
+        == pytest.approx(sum(nats) / 10)
+        == pytest.approx(13.19, abs=0.005)
+    )
+    assert "13.19" in capsys.readouterr().out
+
+
+def test_a_run_from_before_weight_decay_can_still_be_read(zoo, run):
+    config = read(run / "config.json")
+    assert config["fit"].pop("weight_decay") == 0.0
+    (run / "config.json").write_text(json.dumps(config))
+    assert zoo("evaluate", run, "--particles", 2) == 0
+
+
 def test_history_has_a_row_for_each_epoch(run):
     rows = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]

@@ -44,7 +44,7 @@ class CategoricalNADE(NeuralAutoregressive):
         "digits-levels": {
             "model": {"num_levels": 17, "hidden": 200},
             "objective": "maximum-likelihood",
-            "fit": {"epochs": 60, "batch_size": 50, "lr": 1e-3, "schedule": "cosine"},
+            "fit": {"epochs": 60, "batch_size": 50, "lr": 2e-2, "schedule": "cosine", "weight_decay": 1.0},
         },
     }
 

@@ -15,6 +15,7 @@ def list_models() -> None:
         summary = (cls.__doc__ or "").strip().splitlines()[0]
         models.add_row(name, summary, cls.density, ", ".join(cls.recipes))
     data = plain_table("data", "what it is")
+    models.columns[0].no_wrap = data.columns[0].no_wrap = True  # names are to be copied
     for name, description in DESCRIPTIONS.items():
         data.add_row(name, description)
 

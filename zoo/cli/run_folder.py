@@ -82,6 +82,8 @@ class RunFolder:
         from zoo.cli.recipe import check_config
 
         config = self._read_json("config.json")
+        if isinstance(config.get("fit"), dict):
+            config["fit"].setdefault("weight_decay", 0.0)  # runs from before there was one had none
         check_config(config, self.path / "config.json")
         return config
 
