@@ -4,6 +4,7 @@ import sys
 
 import torch
 from matplotlib import pyplot as plt
+from torch.nn.functional import pad
 
 import inference
 import zoo
@@ -25,6 +26,6 @@ inference.fit(inference.MaximumLikelihood(margins), data.train, valid=data.valid
 print("independent levels:", inference.log_likelihood(margins, data.test, progress=False))
 
 rows = [data.test.x[:16], nade.sample(16, seed=0), margins.sample(16, seed=0)]
-picture = torch.stack(rows).permute(0, 2, 1, 3).reshape(3 * 8, 16 * 8)
+picture = pad(torch.stack(rows), (1, 1, 1, 1)).permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
 plt.imsave("categorical_nade.png", picture.repeat_interleave(6, 0).repeat_interleave(6, 1), cmap="gray_r")
 print("wrote categorical_nade.png: real digits, draws, draws of independent pixels")

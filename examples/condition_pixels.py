@@ -6,6 +6,7 @@ import pyro
 import torch
 from matplotlib import pyplot as plt
 from pyro import poutine
+from torch.nn.functional import pad
 
 import inference
 import zoo
@@ -27,22 +28,22 @@ by_site = sum(trace.nodes[name]["log_prob"] for name in names)
 in_one_pass = nade.log_prob(trace.nodes["_RETURN"]["value"])
 print(f"log p(x) site by site {by_site[0]:.4f}, in one pass {in_one_pass[0]:.4f} nats")
 
-# Condition on any of them: a vertical stroke in column 3, and whatever the model makes of it.
-stroke = {f"x_{8 * row + 3}": torch.ones(16) for row in range(8)}
-drawn = pyro.condition(nade.model, data=stroke)(num=16).detach()
+# Hold any of them: a vertical stroke in column 3, and whatever the model draws around it. A program runs
+# forwards: what lies before a held pixel was drawn without it. The trace has the weight that corrects this.
+stroke = {f"x_{8 * row + 3}": torch.ones(1000) for row in range(8)}
+trace = poutine.trace(pyro.condition(nade.model, data=stroke)).get_trace(num=1000)
+trace.compute_log_prob()
+weights = sum(trace.nodes[name]["log_prob"] for name in stroke).softmax(0)
+print(f"1,000 draws with the stroke held are worth {1 / weights.square().sum():.0f} that know of it")
+drawn = trace.nodes["_RETURN"]["value"][:16].detach()
 
-# Or intervene: the sites are set as before, and what they say of the pixels before them is cut off. In a
-# program that runs forwards both draw alike; they differ in the weight that the sites give to a draw.
-conditioned = poutine.trace(pyro.condition(nade.model, data=stroke)).get_trace(num=16)
-intervened = poutine.trace(pyro.do(nade.model, data=stroke)).get_trace(num=16)
-print(f"log-weight of 16 conditioned draws {conditioned.log_prob_sum():.1f}, of intervened ones")
-print(f"{intervened.log_prob_sum():.1f} nats: only the first count how likely the stroke was")
-
-# Draws given all that is held, weighted as they should be: `complete` does it for any mask.
+# `complete` weighs and picks as it goes, for any mask.
 observed = torch.zeros(8, 8, dtype=torch.bool)
 observed[:, 3] = True
-given = inference.complete(nade, torch.ones(1, 8, 8), observed, num=16, particles=2000).draws[:, 0]
+completion = inference.complete(nade, torch.ones(1, 8, 8), observed, num=16, particles=2000)
+print(completion)
+given = completion.draws[:, 0]
 
-picture = torch.stack([drawn, given]).permute(0, 2, 1, 3).reshape(2 * 8, 16 * 8)
+picture = pad(torch.stack([drawn, given]), (1, 1, 1, 1)).permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
 plt.imsave("condition_pixels.png", picture.repeat_interleave(6, 0).repeat_interleave(6, 1), cmap="gray_r")
 print("wrote condition_pixels.png: draws from left to right, and draws given the whole stroke")

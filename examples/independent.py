@@ -4,6 +4,7 @@ import sys
 
 import torch
 from matplotlib import pyplot as plt
+from torch.nn.functional import pad
 
 import inference
 import zoo
@@ -22,6 +23,6 @@ print(f"largest difference from the shares that were counted: {(learnt - shares)
 
 # The probabilities look like a mean digit; the draws look like none, since no pixel knows its neighbours.
 tiles = torch.cat([learnt[None], model.sample(15, seed=0)])
-picture = tiles.permute(1, 0, 2).reshape(8, 16 * 8)
+picture = pad(tiles, (1, 1, 1, 1)).permute(1, 0, 2).flatten(1)  # a margin around each
 plt.imsave("independent.png", picture.repeat_interleave(6, 0).repeat_interleave(6, 1), cmap="gray_r")
 print("wrote independent.png: the probability of ink, and fifteen draws")

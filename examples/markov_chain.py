@@ -4,6 +4,7 @@ import sys
 
 import torch
 from matplotlib import pyplot as plt
+from torch.nn.functional import pad
 
 import inference
 import zoo
@@ -34,6 +35,6 @@ for name, order in orders.items():
     print(f"{name}: {estimate.nats_per_item:.2f} nats per digit")
     draws.append(chain.sample(16, seed=0))
 
-picture = torch.stack(draws).permute(0, 2, 1, 3).reshape(3 * 8, 16 * 8)
+picture = pad(torch.stack(draws), (1, 1, 1, 1)).permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
 plt.imsave("markov_chain.png", picture.repeat_interleave(6, 0).repeat_interleave(6, 1), cmap="gray_r")
 print("wrote markov_chain.png: a row of draws for each order")

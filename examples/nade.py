@@ -4,6 +4,7 @@ import sys
 
 import torch
 from matplotlib import pyplot as plt
+from torch.nn.functional import pad
 
 import inference
 import zoo
@@ -36,7 +37,7 @@ print(f"completed by {completion.method}; effective sample size {sizes.min():.0f
 hidden = items.masked_fill(~observed, 0.5)
 rows = torch.cat([hidden[None], completion.draws, items[None]])  # 8 rows of 8 digits
 drawn = nade.sample(64, seed=0).unflatten(0, (8, 8))
-picture = torch.cat([rows, torch.full((8, 1, 8, 8), 0.25), drawn], dim=1)
-picture = picture.permute(0, 2, 1, 3).reshape(8 * 8, 17 * 8)
+tiles = pad(torch.cat([rows, torch.full((8, 1, 8, 8), 0.25), drawn], dim=1), (1, 1, 1, 1))
+picture = tiles.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
 plt.imsave("nade.png", picture.repeat_interleave(6, 0).repeat_interleave(6, 1), cmap="gray_r")
 print("wrote nade.png: left, test digits half hidden, six completions, the truth; right, new digits")
