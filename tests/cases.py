@@ -289,7 +289,7 @@ CASES = (
         "categorical-nade",
         "ordered",
         {"event_shape": (4,), "num_levels": 3, "hidden": 4},
-        wrong=({"num_levels": 1}, {"num_levels": 0}, {"hidden": 0}),
+        wrong=({"num_levels": 2}, {"num_levels": 0}, {"hidden": 0}),
         smooth=False,
     ),
     Case(
@@ -297,13 +297,6 @@ CASES = (
         "unordered-scrambled",
         {**_FOUR_SCRAMBLED, "num_levels": 3, "hidden": 4, "ordered": False},
         wrong=({"order": (0, 1, 2)}, {"order": (0, 1, 2, 2)}),
-        smooth=False,
-    ),
-    Case(
-        "categorical-nade",
-        "two-levels",
-        {**_SIX_SCRAMBLED, "num_levels": 2, "hidden": 4},
-        wrong=_HIDDEN,
         smooth=False,
     ),
     Case(

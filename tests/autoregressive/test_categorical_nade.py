@@ -7,7 +7,7 @@ import zoo
 
 
 @pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
-@pytest.mark.parametrize("num_levels", [2, 3])
+@pytest.mark.parametrize("num_levels", [3, 5])
 @pytest.mark.parametrize("order", [None, (2, 0, 3, 1)], ids=["natural", "scrambled"])
 def test_each_conditional_is_the_formula(order, num_levels, ordered):
     nade = zoo.CategoricalNADE((2, 2), num_levels=num_levels, hidden=5, ordered=ordered, order=order).double()
@@ -49,7 +49,7 @@ def test_items_that_are_no_integers_are_refused():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"num_levels": 1}, "num_levels must be at least 2, got 1"),
+        ({"num_levels": 2}, r"num_levels must be at least 3 \(NADE has two levels\), got 2"),
         ({"num_levels": 3, "hidden": 0}, "hidden must be at least 1, got 0"),
         ({"num_levels": 3, "order": (0, 0)}, r"permutation of 0 \.\.\. 1, got \(0, 0\)"),
     ],

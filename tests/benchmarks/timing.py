@@ -4,6 +4,7 @@ import platform
 import statistics
 import time
 
+import pytest
 import torch
 
 MACHINE = f"{platform.machine()} CPU, torch {torch.__version__}"
@@ -33,3 +34,19 @@ def step_of(loss, optimizer):
         optimizer.step()
 
     return step
+
+
+def expect(aims, *, slack=0.8):
+    """Holds ratios against their aims, at least so much each, on a machine that others use as well.
+
+    A miss is reported as an expected failure with what was reached; below ``slack`` times the aim something
+    has been lost, and it fails.
+
+    Args:
+        aims: By name, what was reached and the aim.
+        slack: Share of the aim that must be reached whatever else runs.
+    """
+    said = ", ".join(f"{name}: {reached:.2f}, aim {aim:.2f}" for name, (reached, aim) in aims.items())
+    assert all(reached >= slack * aim for reached, aim in aims.values()), said
+    if any(reached < aim for reached, aim in aims.values()):
+        pytest.xfail(f"missed here, {said}")

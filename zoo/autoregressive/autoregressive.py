@@ -11,6 +11,7 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from zoo.model import GenerativeModel
 
@@ -124,7 +125,8 @@ class Autoregressive(GenerativeModel):
                 return pyro.sample("x", self.conditionals(x).to_event(len(self.event_shape)), obs=x)
             state, values = self.initial_state(), []
             for step, variable in enumerate(self.order):
-                values.append(pyro.sample(f"x_{variable}", self.conditional(step, state)))
+                value = pyro.sample(f"x_{variable}", self.conditional(step, state))
+                values.append(value if value.dim() else value.expand(num))  # one held for all items
                 state = self.advance(step, state, values[-1])
             return self.assembled(values)
 
@@ -145,5 +147,9 @@ class Autoregressive(GenerativeModel):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability (log-density where entries are real) of each item in nats, in one pass."""
+        entries = self.in_scan_order(x)
+        params = self.params(entries)
+        if self.num_levels == 2:  # what Bernoulli does, at less cost
+            return -binary_cross_entropy_with_logits(params, entries, reduction="none").sum(-1)
         with pyro.validation_enabled(False):
-            return self.conditionals(x).log_prob(x).flatten(x.dim() - len(self.event_shape)).sum(-1)
+            return self.entry(params).log_prob(entries).sum(-1)

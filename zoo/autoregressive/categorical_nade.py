@@ -24,7 +24,7 @@ class CategoricalNADE(NeuralAutoregressive):
 
     Args:
         event_shape: Shape of one item, for instance ``(8, 8)``.
-        num_levels: K, at least 2; the entries are integers 0 … K - 1, int64.
+        num_levels: K, at least 3; the entries are integers 0 … K - 1, int64. Two levels are `NADE`'s.
         hidden: d, the width of the hidden layer, at least 1.
         ordered: Whether neighbouring levels are alike, as φ above.
         order: The scan order, a permutation of 0 … n - 1; None is row by row.
@@ -57,6 +57,8 @@ class CategoricalNADE(NeuralAutoregressive):
         ordered: bool = True,
         order: Sequence[int] | None = None,
     ) -> None:
+        if num_levels < 3:
+            raise ValueError(f"num_levels must be at least 3 (NADE has two levels), got {num_levels}")
         super().__init__(
             event_shape,
             order,

@@ -61,7 +61,8 @@ class FVSBN(Autoregressive):
 
     def params(self, x: Tensor) -> Tensor:
         """One product with the triangle."""
-        return x @ self.weight.triu(1) + self.bias
+        logits = torch.addmm(self.bias, x.reshape(-1, self.num_variables), self.weight.triu(1))
+        return logits.view(x.shape)
 
     def initial_state(self) -> Tensor:
         """The logits of the variables still to come, as far as the values so far have moved them."""

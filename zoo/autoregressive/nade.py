@@ -12,8 +12,6 @@ References:
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from zoo.autoregressive.recursion import NeuralAutoregressive
 
 
@@ -54,11 +52,3 @@ class NADE(NeuralAutoregressive):
         self, event_shape: tuple[int, ...], hidden: int = 200, *, order: Sequence[int] | None = None
     ) -> None:
         super().__init__(event_shape, order, 2, hidden=hidden, num_inputs=1, num_outputs=1)
-
-    def params(self, x: Tensor) -> Tensor:
-        """The logits of all variables."""
-        return super().params(x).squeeze(-1)
-
-    def params_at(self, step: int, state: Tensor) -> Tensor:
-        """The logit of one variable."""
-        return super().params_at(step, state).squeeze(-1)

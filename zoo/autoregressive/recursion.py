@@ -10,6 +10,7 @@ for the cache; the backward pass computes it once more, from the a_i at its star
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+import pyro
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -18,7 +19,7 @@ from zoo.autoregressive.autoregressive import Autoregressive
 
 Activation = Literal["sigmoid", "relu"]
 
-BLOCK_BYTES = 4_000_000
+BLOCK_BYTES = 8_000_000
 """What two blocks of hidden layers may take, forwards and backwards: they should stay in the cache."""
 
 
@@ -33,7 +34,7 @@ class NeuralAutoregressive(Autoregressive):
         num_levels: As `Autoregressive`.
         hidden: d, the width of the hidden layer, at least 1.
         num_inputs: Numbers that a value enters as.
-        num_outputs: Parameters of a variable's distribution.
+        num_outputs: Parameters of a variable's distribution; a single one has no dimension of its own.
         activation: f, ``"sigmoid"`` or ``"relu"``.
         rescaled: Whether each variable has a ρ_i of its own; without, ρ is 1.
 
@@ -74,27 +75,59 @@ class NeuralAutoregressive(Autoregressive):
 
     def params(self, x: Tensor) -> Tensor:
         """The outputs of all variables by the recursion in blocks."""
-        inputs = self.inputs(x)[..., :-1, :].reshape(-1, self.num_variables - 1, self.W.shape[1])
+        # One batch dimension, written out: -1 would not do where there is a single variable and so no input.
+        inputs = self.inputs(x)[..., :-1, :].reshape(x.shape[:-1].numel(), *self.W.shape[:2])
         b = self.b.view(self.V.shape[:2])
         outputs = hidden_recursion(inputs, self.W, self.c, self.V, b, self.rho, self.activation)
-        return outputs.unflatten(0, x.shape[:-1]) if x.dim() != 2 else outputs
+        return outputs.reshape(*x.shape[:-1], *(outputs.shape[1:] if outputs.shape[-1] > 1 else (-1,)))
 
-    def initial_state(self) -> Tensor:
-        """a_1 = c."""
-        return self.c
+    def initial_state(self) -> tuple[Tensor, "_Steps"]:
+        """a_1 = c, and the weights of each step."""
+        return self.c, _Steps(self.W, self.V, self.b, self.rho)
 
-    def params_at(self, step: int, state: Tensor) -> Tensor:
+    def params_at(self, step: int, state: tuple[Tensor, "_Steps"]) -> Tensor:
         """o_i from a_i."""
-        if self.rho is not None:
-            state = state * self.rho[step]
-        h = state.sigmoid() if self.activation == "sigmoid" else state.relu()
-        return h @ self.V[step].T + self.b.view(self.V.shape[:2])[step]
+        a, steps = state
+        if steps.rho is not None:
+            a = a * steps.rho[step]
+        h = a.sigmoid() if self.activation == "sigmoid" else a.relu()
+        V, b = steps.V[step], steps.b[step]
+        if V.dim() == 2:
+            return h @ V.T + b
+        return torch.addmv(b, h, V) if h.dim() == 2 else torch.linalg.vecdot(h, V) + b
 
-    def advance(self, step: int, state: Tensor, value: Tensor) -> Tensor:
+    def advance(self, step: int, state: tuple[Tensor, "_Steps"], value: Tensor) -> tuple[Tensor, "_Steps"]:
         """a_{i+1} = a_i + x_i W_i."""
+        a, steps = state
         if step == self.num_variables - 1:
             return state
-        return state + self.inputs(value) @ self.W[step]
+        x, W = self.inputs(value), steps.W[step]
+        return torch.addcmul(a, x, W) if W.dim() == 1 else a + x @ W, steps
+
+    def _sample(self, num: int) -> Tensor:
+        """What the base draws, bit for bit, with a moved in place."""
+        with pyro.validation_enabled(False):
+            c, steps = self.initial_state()
+            a, values = c.expand(num, -1).clone(), []
+            for step in range(self.num_variables):
+                values.append(self._draw(self.params_at(step, (a, steps)), num))
+                if step + 1 < self.num_variables:
+                    x, W = self.inputs(values[-1]), steps.W[step]
+                    a = a.addcmul_(x, W) if W.dim() == 1 else a.add_(x @ W)
+            return self.assembled(values)
+
+
+class _Steps:
+    """The weights of each step, a vector where there is a single input or output.
+
+    They are taken apart at once: to select each alone costs a gradient of full size.
+    """
+
+    def __init__(self, W: Tensor, V: Tensor, b: Tensor, rho: Tensor | None) -> None:
+        self.W = (W.squeeze(1) if W.shape[1] == 1 else W).unbind(0)
+        self.V = (V.squeeze(1) if V.shape[1] == 1 else V).unbind(0)
+        self.b = (b if V.shape[1] == 1 else b.view(V.shape[:2])).unbind(0)
+        self.rho = None if rho is None else rho.unbind(0)
 
 
 def hidden_recursion(
