@@ -262,6 +262,14 @@ def test_the_same_command_writes_the_same_bits(zoo, own):
     assert not (run / "anomaly.png").exists() and Path("seen.png").exists()
 
 
+def test_the_figures_go_into_a_file_of_results_too(zoo, refused, own):
+    run = own("fvsbn")
+    assert zoo("anomaly", run, "--against", "noise", "--items", 10, "--result", "figures.json") == 0
+    assert Path("figures.json").read_bytes() == (run / "anomaly.json").read_bytes()
+    line = refused("anomaly", run, "--against", "noise", "--result", "nowhere/figures.json")
+    assert "--result expects a file in a folder that is there" in line
+
+
 def test_a_name_given_twice_is_one_kind(zoo, own):
     run = own("fvsbn")
     assert zoo("anomaly", run, "--against", "noise", "--against", "noise") == 0

@@ -19,6 +19,14 @@ def run(arguments: str, out: Path) -> dict[str, Any]:
     return json.loads((out / "metrics.json").read_text()) | {"command": f"zoo train {arguments}"}
 
 
+def anomalies(run: Path) -> dict[str, Any]:
+    """Runs ``zoo anomaly`` on a run folder, and returns the figures that it wrote."""
+    with pytest.raises(SystemExit) as ended:
+        main(["anomaly", str(run)])
+    assert ended.value.code == 0
+    return json.loads((run / "anomaly.json").read_text())
+
+
 def recorded(name: str) -> dict[str, Any]:
     """The record of a run that takes too long to be repeated here: it holds the command that made it."""
     return json.loads((RESULTS / f"{name}.json").read_text())

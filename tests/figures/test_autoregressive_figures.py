@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.figures.recipes import recorded, run
+from tests.figures.recipes import anomalies, recorded, run
 
 pytestmark = pytest.mark.figures
 
@@ -24,6 +24,9 @@ def test_fvsbn_on_digits(tmp_path, record_result):
 def test_nade_on_digits(tmp_path, record_result):
     metrics = run("nade --data digits", tmp_path / "run")
     record_result("nade-digits", metrics)
+    told = anomalies(tmp_path / "run")
+    record_result("anomaly-nade-digits", told)
+    assert all(told["against"][name]["auc"] >= 0.95 for name in ("transposed", "noise"))
     assert metrics["parameters"] <= 200 * (63 + 64) + 200 + 64  # 200 hidden units, no more
     assert metrics["test"]["kind"] == "exact"
     assert metrics["test"]["nats_per_item"] <= 17.55
@@ -59,6 +62,7 @@ def test_mnist_results_reach_the_published_range():
         assert result["finished"]
         assert result["test"]["items"] == 10_000
         assert result["test"]["kind"] == "exact"
+    assert recorded("anomaly-nade-mnist")["against"]["fashion-mnist"]["auc"] >= 0.99
     assert fvsbn["test"]["nats_per_item"] <= 97.0
     assert nade["test"]["nats_per_item"] <= 88.3
     assert nade["parameters"] == 500 * (783 + 784) + 500 + 784

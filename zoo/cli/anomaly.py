@@ -63,6 +63,7 @@ def anomaly(
         Path | None,
         typer.Option(help="File of the picture, .png; left out, anomaly.png in the run folder."),
     ] = None,
+    result: Annotated[Path | None, typer.Option(help="Also write the figures to a JSON file.")] = None,
 ) -> None:
     """Tell test items from anomalies by log p(x).
 
@@ -87,8 +88,9 @@ def anomaly(
 
     folder = RunFolder(run)
     model, config = folder.load_model(), folder.config()
-    if not out.parent.is_dir():
-        raise UsageFault(f"--out expects a file in a folder that is there, got {out}")
+    for option, file in (("--out", out), ("--result", result)):
+        if file is not None and not file.parent.is_dir():
+            raise UsageFault(f"{option} expects a file in a folder that is there, got {file}")
     dataset = load(config["data"], fold=config["fold"])
     test = _chosen(dataset.test.x, items, seed)
     anomalies = {
@@ -129,6 +131,8 @@ def anomaly(
         "against": results,
     }
     folder.write_json("anomaly.json", figures)
+    if result is not None:
+        RunFolder(result.parent).write_json(result.name, figures)
     write_atomically(out, to_png(log_prob_histograms(of_test.per_item, histograms)))
     _print(figures)
     say(f"figures are in {run / 'anomaly.json'}, histograms in {out}")
