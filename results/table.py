@@ -140,9 +140,7 @@ def autoregressive_timings() -> list[str]:
         one, two = cells
         lines.append(f"| {what} | {aim} | {one:.2f} | {two:.2f} |")
     memory = load("nade-memory")["ratio"]
-    lines.append(
-        f"| NADE, training step: peak memory over that of cumulative sums | ≤ 0.10 | {memory:.3f} | |"
-    )
+    lines.append(f"| NADE, training step: peak memory over cumulative sums' | ≤ 0.10 | {memory:.3f} | |")
     return lines
 
 
