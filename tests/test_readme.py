@@ -1,5 +1,6 @@
 """The README says what the results say."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -17,3 +18,22 @@ def test_every_result_is_in_the_table():
     names = [path.stem for path in (ROOT / "results").glob("*.json")]
     assert names
     assert [name for name in names if f'"{name.rstrip("-12")}"' not in source] == []
+
+
+def test_the_code_that_is_shown_runs(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) > 1
+    shown = {}
+    for block in blocks:  # one after the other, as a reader would
+        assert "epochs=100" in block and "data.test" in block
+        short = (
+            block.replace("epochs=100", "epochs=1")
+            .replace("1000", "5")
+            .replace("data.test.x", "few")
+            .replace("data.test", "few")
+        )
+        exec(short.replace("vae =", "few = data.test.x[:3]\nvae ="), shown)
+    assert shown["images"].shape == (64, 8, 8)
+    assert shown["completion"].draws.shape == (8, 3, 8, 8)
+    assert (shown["completion"].draws[:, :, 4:] == shown["few"][:, 4:]).all()
+    assert "nats per item" in capsys.readouterr().out
