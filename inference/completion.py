@@ -164,8 +164,8 @@ def complete(
         5 completions of 3 items by smc: worth 5.0 independent ones or more for each item
     """
     for name, value in (("num", num), ("particles", particles), ("sweeps", sweeps), ("chunk", chunk)):
-        if value < 1:
-            raise ValueError(f"expected {name} of at least 1, got {value}")
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"expected {name} to be an integer of at least 1, got {value!r}")
     if method not in get_args(Method):
         raise ValueError(f"expected method to be one of {', '.join(get_args(Method))}, got {method!r}")
     items = getattr(x, "x", x)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import inference
 import zoo
 from tests.autoregressive.maximum_likelihood import fitted
 
@@ -55,3 +56,13 @@ def test_it_learns_a_parity():
     x = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
     assert fitted(zoo.NADE((3,), hidden=8), x) == pytest.approx(2 * 0.6931, abs=0.05)
     assert fitted(zoo.FVSBN((3,)), x) == pytest.approx(3 * 0.6931, abs=0.05)
+
+
+def test_mixed_precision_trains():
+    nade = zoo.NADE((2, 3), hidden=3)
+    before = nade.W.detach().clone()
+    result = inference.fit(
+        inference.MaximumLikelihood(nade), nade.sample(8), epochs=2, precision="bf16-mixed", progress=False
+    )
+    assert len(result.history) == 2 and not torch.equal(nade.W, before)
+    assert nade.W.dtype == torch.float32

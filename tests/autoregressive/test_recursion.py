@@ -153,8 +153,18 @@ def test_float32_is_kept():
     assert torch.allclose(outputs, loop(*given, "sigmoid"), atol=1e-5)
 
 
-def test_second_derivatives_are_refused_rather_than_wrong():
-    x, *rest = arguments(1, 1, False)
-    (grad,) = torch.autograd.grad(hidden_recursion(x, *rest).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.sum().backward()
+@every_form
+def test_second_derivatives_are_those_of_differences(num_inputs, num_outputs, activation, rescaled):
+    given = arguments(num_inputs, num_outputs, rescaled, num=3, batch=2)
+    assert torch.autograd.gradgradcheck(
+        lambda *inputs: hidden_recursion(*inputs, *([] if rescaled else [None]), activation),
+        [value for value in given if value is not None],
+    )
+
+
+def test_a_gradient_to_be_differentiated_is_the_same_gradient():
+    given = arguments(3, 4, True)
+    outputs = hidden_recursion(*given).square().sum()
+    plain = torch.autograd.grad(outputs, given, retain_graph=True)
+    again = torch.autograd.grad(outputs, given, create_graph=True)
+    assert all(torch.allclose(one, other, atol=1e-12) for one, other in zip(plain, again, strict=True))

@@ -529,10 +529,10 @@ LATE = torch.tensor([False, True, True, True, True])
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"num": 0}, "num of at least 1, got 0"),
-        ({"particles": 0}, "particles of at least 1, got 0"),
-        ({"sweeps": 0}, "sweeps of at least 1, got 0"),
-        ({"chunk": 0}, "chunk of at least 1, got 0"),
+        ({"num": 0}, "num to be an integer of at least 1, got 0"),
+        ({"particles": 0}, "particles to be an integer of at least 1, got 0"),
+        ({"sweeps": 0}, "sweeps to be an integer of at least 1, got 0"),
+        ({"chunk": 0}, "chunk to be an integer of at least 1, got 0"),
         ({"method": "mcmc"}, "one of auto, ancestral, smc, gibbs, left-to-right, got 'mcmc'"),
         ({"method": "ancestral"}, "got x_1 of item 0 observed after one; smc and gibbs"),
         ({"observed": LATE.float()}, "a tensor of bool, got torch.float32"),

@@ -4,6 +4,7 @@ p(x) = ∏_i p(x_i | x_<i),    i along the scan order.
 """
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import pyro
@@ -47,10 +48,7 @@ class Autoregressive(GenerativeModel):
         super().__init__(event_shape)
         self.num_variables = self.event_shape.numel()
         natural = tuple(range(self.num_variables))
-        self.order = natural if order is None else tuple(map(int, order))
-        if tuple(sorted(self.order)) != natural:
-            came = str(self.order) if len(self.order) <= 20 else f"{str(self.order[:20])[:-1]}, ...)"
-            raise ValueError(f"order must be a permutation of 0 ... {self.num_variables - 1}, got {came}")
+        self.order = natural if order is None else _permutation(order, self.num_variables)
         if num_levels is not None and num_levels < 2:
             raise ValueError(f"num_levels must be at least 2, got {num_levels}")
         self.num_levels = num_levels
@@ -153,3 +151,19 @@ class Autoregressive(GenerativeModel):
             return -binary_cross_entropy_with_logits(params, entries, reduction="none").sum(-1)
         with pyro.validation_enabled(False):
             return self.entry(params).log_prob(entries).sum(-1)
+
+
+def _permutation(order: Sequence[int], num: int) -> tuple[int, ...]:
+    """The order as a tuple, where it is a permutation of 0 … num - 1."""
+    values = order.tolist() if hasattr(order, "tolist") else order  # a tensor, or NumPy's
+    came = repr(values)
+    try:
+        if not any(isinstance(value, bool) for value in values):
+            values = tuple(map(index, values))
+            came = str(values)
+    except TypeError:  # no sequence, or one of something else than integers
+        values = ()
+    if not isinstance(values, tuple) or sorted(values) != list(range(num)):
+        came = came if len(came) <= 100 else f"{came[:100]}..."
+        raise ValueError(f"order must be a permutation of 0 ... {num - 1}, got {came}")
+    return values

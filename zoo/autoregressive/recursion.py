@@ -13,7 +13,6 @@ from typing import Any, Literal
 import pyro
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from zoo.autoregressive.autoregressive import Autoregressive
 
@@ -76,7 +75,8 @@ class NeuralAutoregressive(Autoregressive):
     def params(self, x: Tensor) -> Tensor:
         """The outputs of all variables by the recursion in blocks."""
         # One batch dimension, written out: -1 would not do where there is a single variable and so no input.
-        inputs = self.inputs(x)[..., :-1, :].reshape(x.shape[:-1].numel(), *self.W.shape[:2])
+        # Mixed precision gives values in another type than the weights.
+        inputs = self.inputs(x)[..., :-1, :].reshape(x.shape[:-1].numel(), *self.W.shape[:2]).to(self.W.dtype)
         b = self.b.view(self.V.shape[:2])
         outputs = hidden_recursion(inputs, self.W, self.c, self.V, b, self.rho, self.activation)
         return outputs.reshape(*x.shape[:-1], *(outputs.shape[1:] if outputs.shape[-1] > 1 else (-1,)))
@@ -139,7 +139,9 @@ def hidden_recursion(
     rho: Tensor | None = None,
     activation: Activation = "sigmoid",
 ) -> Tensor:
-    """Outputs o_i of all variables, differentiable once with regard to every argument.
+    """Outputs o_i of all variables, differentiable with regard to every tensor.
+
+    Where derivatives of its gradient are asked for, it computes that gradient all at once, as autograd would.
 
     Args:
         x: What the values enter as, shape ``(batch, n - 1, num_inputs)``: nobody sees the last one.
@@ -173,6 +175,7 @@ class _Recursion(torch.autograd.Function):
         rho: Tensor | None,
         activation: Activation,
     ) -> Tensor:
+        given = (x, W, c, V, b, rho)
         x = x.transpose(0, 1).contiguous()
         outputs = x.new_empty(len(V), V.shape[1], x.shape[1])
         buffer = _block_buffer(x, V)
@@ -185,14 +188,20 @@ class _Recursion(torch.autograd.Function):
             rows = slice(block.start, block.stop)
             # The product this way round is a row times a matrix, which is many times faster than the other.
             torch.bmm(V[rows], h.transpose(1, 2), out=outputs[rows])
-        ctx.save_for_backward(x, W, c, V, b, rho, *starts)
+        ctx.save_for_backward(*given, *starts)
         ctx.activation = activation
         return outputs.add_(b.unsqueeze(-1)).permute(2, 0, 1)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, W, c, V, b, rho, *starts = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody will differentiate the gradient
+            given, needed = (x, W, c, V, b, rho), ctx.needs_input_grad[:6]
+            outputs = _all_at_once(*given, ctx.activation)
+            wanted = [tensor for tensor, need in zip(given, needed, strict=True) if need]
+            grads = iter(torch.autograd.grad(outputs, wanted, grad, create_graph=True, allow_unused=True))
+            return *(next(grads) if need else None for need in needed), None
+        x = x.transpose(0, 1).contiguous()
         grad = grad.permute(1, 2, 0).contiguous()  # (n, num_outputs, batch)
         grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         grad_W, grad_V = torch.empty_like(W), torch.empty_like(V)
@@ -234,6 +243,17 @@ class _Recursion(torch.autograd.Function):
             grad_rho,
             None,
         )
+
+
+def _all_at_once(
+    x: Tensor, W: Tensor, c: Tensor, V: Tensor, b: Tensor, rho: Tensor | None, activation: Activation
+) -> Tensor:
+    """The same outputs by cumulative sums, which autograd can differentiate as often as it likes."""
+    moves = torch.einsum("bik,ikd->bid", x, W).cumsum(1)
+    a = torch.cat([c.expand(len(x), 1, -1), c + moves], dim=1)
+    a = a if rho is None else a * rho.unsqueeze(-1)
+    h = a.sigmoid() if activation == "sigmoid" else a.relu()
+    return torch.einsum("bid,iod->bio", h, V) + b
 
 
 def _block_buffer(x: Tensor, V: Tensor) -> Tensor:
