@@ -36,7 +36,7 @@ def step_of(loss, optimizer):
     return step
 
 
-def expect(aims, *, slack=0.8):
+def expect(aims, *, slack=0.5):
     """Holds ratios against their aims, at least so much each, on a machine that others use as well.
 
     A miss is reported as an expected failure with what was reached; below ``slack`` times the aim something

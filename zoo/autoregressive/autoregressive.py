@@ -139,7 +139,8 @@ class Autoregressive(GenerativeModel):
 
     def _draw(self, params: Tensor, num: int) -> Tensor:
         if self.num_levels == 2:  # what Bernoulli does, at a quarter of its cost
-            return torch.bernoulli(params.sigmoid().expand(num))
+            probs = params.sigmoid()
+            return torch.bernoulli(probs if probs.dim() else probs.expand(num))
         entry = self.entry(params)
         return (entry if entry.batch_shape == (num,) else entry.expand((num,)))()
 

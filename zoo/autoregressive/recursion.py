@@ -90,11 +90,7 @@ class NeuralAutoregressive(Autoregressive):
         a, steps = state
         if steps.rho is not None:
             a = a * steps.rho[step]
-        h = a.sigmoid() if self.activation == "sigmoid" else a.relu()
-        V, b = steps.V[step], steps.b[step]
-        if V.dim() == 2:
-            return h @ V.T + b
-        return torch.addmv(b, h, V) if h.dim() == 2 else torch.linalg.vecdot(h, V) + b
+        return steps.outputs(step, a.sigmoid() if self.activation == "sigmoid" else a.relu())
 
     def advance(self, step: int, state: tuple[Tensor, "_Steps"], value: Tensor) -> tuple[Tensor, "_Steps"]:
         """a_{i+1} = a_i + x_i W_i."""
@@ -105,12 +101,18 @@ class NeuralAutoregressive(Autoregressive):
         return torch.addcmul(a, x, W) if W.dim() == 1 else a + x @ W, steps
 
     def _sample(self, num: int) -> Tensor:
-        """What the base draws, bit for bit, with a moved in place."""
+        """What the base draws, bit for bit, with a and h in place."""
         with pyro.validation_enabled(False):
             c, steps = self.initial_state()
             a, values = c.expand(num, -1).clone(), []
+            h = torch.empty_like(a)
             for step in range(self.num_variables):
-                values.append(self._draw(self.params_at(step, (a, steps)), num))
+                scaled = a if steps.rho is None else torch.mul(a, steps.rho[step], out=h)
+                if self.activation == "sigmoid":
+                    torch.sigmoid(scaled, out=h)
+                else:
+                    torch.clamp_min(scaled, 0, out=h)
+                values.append(self._draw(steps.outputs(step, h), num))
                 if step + 1 < self.num_variables:
                     x, W = self.inputs(values[-1]), steps.W[step]
                     a = a.addcmul_(x, W) if W.dim() == 1 else a.add_(x @ W)
@@ -128,6 +130,13 @@ class _Steps:
         self.V = (V.squeeze(1) if V.shape[1] == 1 else V).unbind(0)
         self.b = (b if V.shape[1] == 1 else b.view(V.shape[:2])).unbind(0)
         self.rho = None if rho is None else rho.unbind(0)
+
+    def outputs(self, step: int, h: Tensor) -> Tensor:
+        """o_i from h_i."""
+        V, b = self.V[step], self.b[step]
+        if V.dim() == 2:
+            return h @ V.T + b
+        return torch.addmv(b, h, V) if h.dim() == 2 else torch.linalg.vecdot(h, V) + b
 
 
 def hidden_recursion(
