@@ -55,7 +55,7 @@ class RNADE(NeuralAutoregressive):
         torch.Size([5, 11])
     """
 
-    # Chosen by the validation parts.
+    # Of what was tried, the settings that the validation parts favour, within their noise.
     recipes = {
         "red-wine": {
             "model": {"hidden": 200, "components": 20},
