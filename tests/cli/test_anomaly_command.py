@@ -366,19 +366,3 @@ def test_what_is_no_run_is_refused_and_folds_are_named(refused, runs, tmp_path):
     shutil.copytree(runs / "rnade", tmp_path / "folds" / "fold-3")
     line = refused("anomaly", "folds")
     assert "no config.json" in line and "folds/fold-0" in line
-
-
-def test_help_waits_for_no_heavy_import(spawn):
-    code = """
-import sys
-from zoo.cli import main
-try:
-    main(["anomaly", "--help"])
-except SystemExit as end:
-    assert not end.code
-print("LOADED", *{name.split(".")[0] for name in sys.modules})
-"""
-    done = spawn(code=code)
-    loaded = set(done.stdout.partition("LOADED")[2].split())
-    assert "typer" in loaded, done.stderr
-    assert loaded & {"matplotlib", "numpy", "pyro", "sklearn", "torch"} == set()

@@ -65,13 +65,9 @@ def complete(
             "with --out FILE.npy"
         )
 
-    import io
-
-    import numpy as np
-
     import inference
     from inference.checkpoint import write_atomically
-    from zoo.cli.pictures import completions, to_png
+    from zoo.cli.pictures import completions, to_npy, to_png
     from zoo.cli.report import counted, say
     from zoo.cli.run_folder import RunFolder
     from zoo.data import load
@@ -97,9 +93,7 @@ def complete(
     if out.suffix == ".png":
         data = to_png(completions(x, observed, result.draws, name=type(model).__name__))
     else:
-        buffer = io.BytesIO()
-        np.save(buffer, result.draws.cpu().numpy(), allow_pickle=False)
-        data = buffer.getvalue()
+        data = to_npy(result.draws)
     write_atomically(out, data)
     report(result, observed, OCCLUSIONS[occlude], particles, sweeps)
     say(f"wrote {counted(num * items, 'completion')} to {out}")

@@ -53,6 +53,13 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def to_npy(items: Tensor) -> bytes:
+    """Numbers as the content of a NumPy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, items.cpu().numpy(), allow_pickle=False)
+    return buffer.getvalue()
+
+
 def item_grid(
     items: Tensor,
     *,

@@ -35,12 +35,8 @@ def sample(
             f"a picture holds at most {MOST_TILES:,} items, got --num {num}; write them with --out FILE.npy"
         )
 
-    import io
-
-    import numpy as np
-
     from inference.checkpoint import write_atomically
-    from zoo.cli.pictures import item_grid, to_png
+    from zoo.cli.pictures import item_grid, to_npy, to_png
     from zoo.cli.report import counted, say
     from zoo.cli.run_folder import RunFolder
 
@@ -58,8 +54,6 @@ def sample(
         asked = "" if label is None else f", label {label}"
         data = to_png(item_grid(items, title=f"{counted(num, 'draw')} from {type(model).__name__}{asked}"))
     else:
-        buffer = io.BytesIO()
-        np.save(buffer, items.cpu().numpy(), allow_pickle=False)
-        data = buffer.getvalue()
+        data = to_npy(items)
     write_atomically(out, data)
     say(f"wrote {counted(num, 'item')} to {out}")
