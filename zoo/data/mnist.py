@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: 70,000 images each, 28×28, grey levels made binary at random.
+"""MNIST and Fashion-MNIST: 70,000 images each, 28×28, grey levels as they are or made binary at random.
 
 The files are looked for in the folders that the user names, then in the cache, and else downloaded. Whichever
 way a file came, its decompressed content must have the known MD5 (compressed ones differ between mirrors),
@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from zoo.data import DESCRIPTIONS
-from zoo.data.dataset import BinarizedSplit, Dataset
+from zoo.data.dataset import BinarizedSplit, Dataset, Split
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,14 @@ class OtherSetError(ValueError):
 
 
 def load(name: str = "mnist", folder: str | Path | None = None) -> Dataset:
-    """Loads one of the two sets, of shape ``(28, 28)``, binary, float32; labels are the ten classes.
+    """Loads one of the two sets, of shape ``(28, 28)``; labels are the ten classes.
 
-    ``train.batch`` binarises afresh at each call; ``valid`` and ``test`` have one fixed binarisation each.
+    Binary ones are float32: ``train.batch`` binarises afresh at each call; ``valid`` and ``test`` have one
+    fixed binarisation each.
 
     Args:
-        name: ``mnist`` for handwritten digits, ``fashion-mnist`` for pieces of clothing.
+        name: ``mnist`` for handwritten digits, ``fashion-mnist`` for pieces of clothing; ``mnist-levels`` for
+            the digits' levels 0 to 255, int64.
         folder: A folder with the four files, compressed or not, to look in first.
 
     Raises:
@@ -102,17 +104,29 @@ def load(name: str = "mnist", folder: str | Path | None = None) -> Dataset:
     """
     if folder is not None and not Path(folder).expanduser().is_dir():
         raise NotADirectoryError(f"folder {str(folder)!r} does not exist or is not a folder")
-    source = SOURCES[name]
+    source = SOURCES[name.removesuffix("-levels")]
     images, labels, test_images, test_labels = (
         _tensor(_content(source, file, folder)) for file in source.md5
     )
+    parts = (
+        (images[:NUM_TRAIN], labels[:NUM_TRAIN].long()),
+        (images[NUM_TRAIN:], labels[NUM_TRAIN:].long()),
+        (test_images, test_labels.long()),
+    )
+    binary = name in SOURCES
+    if binary:
+        train, valid, test = (
+            BinarizedSplit(grey, y, seed=seed, dynamic=seed == 0) for seed, (grey, y) in enumerate(parts)
+        )
+    else:
+        train, valid, test = (Split(grey.long(), y) for grey, y in parts)
     return Dataset(
         name=name,
         event_shape=images.shape[1:],
-        support=constraints.boolean,
-        train=BinarizedSplit(images[:NUM_TRAIN], labels[:NUM_TRAIN].long(), seed=0, dynamic=True),
-        valid=BinarizedSplit(images[NUM_TRAIN:], labels[NUM_TRAIN:].long(), seed=1),
-        test=BinarizedSplit(test_images, test_labels.long(), seed=2),
+        support=constraints.boolean if binary else constraints.integer_interval(0, 255),
+        train=train,
+        valid=valid,
+        test=test,
         num_classes=10,
         description=DESCRIPTIONS[name],
     )

@@ -1,0 +1,170 @@
+"""Inverse of a map with a triangular Jacobian, by a fixed-point iteration, and gradients through it.
+
+To find x with f(x) = y, where ∂f/∂x is triangular with diagonal D(x) above 0,
+
+    x ← x - α ⊙ D(x)⁻¹ (f(x) - y).
+
+An entry settles once those that it depends on have; it then solves an equation of its own by Newton's steps.
+Each entry has a damping α in (0, 1], which is halved where its residual swings over without getting
+smaller, and grows again elsewhere.
+
+References:
+    | MintNet: Building invertible neural networks with masked convolutions (Song et al., 2019), section 3.3
+    | https://arxiv.org/abs/1907.07945
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+Map = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From x to f(x) and the diagonal of ∂f/∂x, all of one shape ``(batch, *event_shape)``."""
+
+
+class ConvergenceError(ArithmeticError):
+    """Some items were not inverted.
+
+    Attributes:
+        items: Which ones.
+    """
+
+    def __init__(self, message: str, items: list[int]) -> None:
+        super().__init__(message)
+        self.items = items
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What a fixed-point iteration found.
+
+    Attributes:
+        x: Shape ``(batch, *event_shape)``.
+        iterations: How many each item took, int64, shape ``(batch,)``.
+        residual: max |f(x) - y| over the entries of each item, shape ``(batch,)``.
+        history: The residual of each item after 0, 1, … iterations, shape ``(iterations + 1, batch)``.
+    """
+
+    x: Tensor
+    iterations: Tensor
+    residual: Tensor
+    history: Tensor
+
+
+@torch.no_grad()
+def invert(
+    function: Map,
+    y: Tensor,
+    *,
+    start: Tensor | None = None,
+    tolerance: float | None = None,
+    max_iterations: int = 500,
+) -> Inversion:
+    """Finds x with f(x) = y for each item; items that have been found are not worked on further.
+
+    Args:
+        function: f and the diagonal of its Jacobian; items do not depend on each other.
+        y: Shape ``(batch, *event_shape)``.
+        start: Where to begin; None begins at ``y``.
+        tolerance: Largest |f(x) - y| of an entry, above 0; None is 64 units in the last place of 1, or of the
+            largest entry of the item where that is above 1.
+        max_iterations: How many at most, at least 1.
+
+    Raises:
+        ValueError: If ``tolerance`` or ``max_iterations`` is out of its range.
+        ConvergenceError: If items do not come within the tolerance; the message names them.
+
+    Example:
+        >>> cube = lambda x: (x + x**3, 1 + 3 * x**2)
+        >>> found = invert(cube, torch.tensor([[2.0], [10.0]]))
+        >>> found.x
+        tensor([[1.],
+                [2.]])
+    """
+    if max_iterations < 1 or (tolerance is not None and not tolerance > 0):
+        raise ValueError(
+            "expected tolerance above 0 and max_iterations of at least 1, got "
+            f"{tolerance} and {max_iterations}"
+        )
+    tolerance = 64 * torch.finfo(y.dtype).eps if tolerance is None else tolerance
+    x = torch.empty_like(y)
+    iterations = torch.zeros(len(y), dtype=torch.int64, device=y.device)
+    residual = torch.full((len(y),), torch.inf, dtype=y.dtype, device=y.device)
+    active = torch.arange(len(y), device=y.device)  # items that are not found yet
+    position, target, damping = (y if start is None else start), y, torch.ones_like(y)
+    before: Tensor | None = None
+    history = []
+    for iteration in range(max_iterations + 1):
+        value, diagonal = function(position)
+        error = value - target
+        residual[active] = error.abs().flatten(1).amax(1)
+        history.append(residual.clone())
+        x[active], iterations[active] = position, iteration
+        going = ~(residual[active] <= tolerance)  # NaN goes on, and is reported
+        if not going.any() or iteration == max_iterations:
+            break
+        if before is not None:
+            swings = (error * before < 0) & (error.abs() > 0.5 * before.abs())
+            damping = torch.where(swings, 0.5 * damping, (1.5 * damping).clamp(max=1.0))
+        active, target, damping, before = active[going], target[going], damping[going], error[going]
+        position = position[going] - damping * before / diagonal[going]
+    failed = (~(residual <= tolerance)).nonzero().flatten().tolist()
+    if failed:
+        shown = ", ".join(map(str, failed[:10])) + (", ..." if len(failed) > 10 else "")
+        raise ConvergenceError(
+            f"the inverse of {len(failed)} of {len(y)} items did not converge in {max_iterations} iterations "
+            f"to {tolerance:.1e}; the largest residual is {residual[failed].max():.1e}; items {shown}",
+            failed,
+        )
+    return Inversion(x, iterations, residual, torch.stack(history))
+
+
+class _Implicit(torch.autograd.Function):
+    """x where f(x) = y, given the residual y - f(x) with its graph: ∂x = (∂f/∂x)⁻¹ ∂(y - f(x)) at x fixed."""
+
+    @staticmethod
+    def forward(context, residual: Tensor, x: Tensor, function: Map) -> Tensor:
+        context.save_for_backward(x)
+        context.function = function
+        return x.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(context, grad: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = context.saved_tensors
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            value, diagonal = context.function(x)
+        diagonal = diagonal.detach()
+
+        limit = torch.finfo(x.dtype).eps * max(1.0, grad.abs().max().item())
+        v, error = grad / diagonal, None
+        for _ in range(2 * x[0].numel()):  # (∂f/∂x)ᵀ v = grad; exact after as many as there are entries
+            error = grad - torch.autograd.grad(value, x, v, retain_graph=True)[0]
+            if error.abs().max() <= 16 * limit:
+                break
+            v = v + error / diagonal
+        if error.abs().max() > limit / torch.finfo(x.dtype).eps ** 0.5:
+            raise ConvergenceError(
+                "the gradient through an inverse did not converge: a residual of "
+                f"{error.abs().max():.1e} is left",
+                list(range(len(x))),
+            )
+        return v, None, None
+
+
+def implicit(function: Map, y: Tensor, x: Tensor) -> Tensor:
+    """X with the gradient that the implicit-function theorem gives it, where f(x) = y.
+
+    ∂x/∂y = (∂f/∂x)⁻¹, and for the parameters θ of f, ∂x/∂θ = -(∂f/∂x)⁻¹ ∂f/∂θ: one linear system for each
+    backward pass, however many iterations the inverse took. There is no second derivative.
+
+    Args:
+        function: f and the diagonal of its Jacobian.
+        y: Shape ``(batch, *event_shape)``.
+        x: Its inverse, as `invert` found it.
+    """
+    x = x.detach()
+    return _Implicit.apply(y - function(x)[0], x, function)

@@ -1,0 +1,122 @@
+"""RealNVP: affine coupling layers; on images, with masks for their grid and several scales.
+
+    x_a = z_a,    x_b = z_b ⊙ exp(-h(z_a)) + g(z_a).
+
+On vectors, the entries shown alternate. On images, checkerboards alternate, then 2×2 squares become channels
+and halves of those alternate; half of the channels are latents as they are, and the others go on to the next
+scale.
+
+References:
+    | Density estimation using Real NVP (Dinh, Sohl-Dickstein & Bengio, 2017)
+    | https://arxiv.org/abs/1605.08803
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from zoo.flows.coupling import AffineCoupling
+from zoo.flows.flow import Flow, Prior
+from zoo.flows.networks import MLP, ResidualNetwork
+from zoo.flows.squeeze import MultiScale, Squeeze
+from zoo.flows.transform import Composed, FlowTransform, Inverse
+
+
+class RealNVP(Flow):
+    """Affine couplings: perceptrons on vectors, residual networks of convolutions on images.
+
+    Args:
+        event_shape: Shape of one item: ``(n,)``, ``(height, width)`` or ``(channels, height, width)``.
+        layers: Couplings of a vector; on an image, those of each kind of mask on each scale. At least 1.
+        hidden: Widths of a perceptron's hidden layers; on images, the channels of each residual
+            block, all alike.
+        scales: Of images: how many, at least 1; height and width must be divisible by 2 to the power of
+            ``scales - 1``.
+        dropout: Share of hidden units, or channels, that is dropped in training.
+        num_levels: K, for integer entries 0 … K - 1; None for real ones.
+        offset: Of the logit between levels and the real line; None scales them only.
+        prior: ``"gaussian"`` or ``"logistic"``.
+
+    Raises:
+        ValueError: If an argument is none of the above.
+
+    Example:
+        >>> RealNVP((11,)).sample(3).shape
+        torch.Size([3, 11])
+        >>> RealNVP((8, 8), layers=2, hidden=(16,), scales=2, num_levels=17).sample(3).shape
+        torch.Size([3, 8, 8])
+    """
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        layers: int = 4,
+        *,
+        hidden: Sequence[int] = (64, 64),
+        scales: int = 2,
+        dropout: float = 0.0,
+        num_levels: int | None = None,
+        offset: float | None = None,
+        prior: Prior = "gaussian",
+    ) -> None:
+        event_shape = tuple(event_shape)
+        if layers < 1:
+            raise ValueError(f"layers must be at least 1, got {layers}")
+        if not hidden or min(hidden) < 1:
+            raise ValueError(f"hidden must be widths of at least 1, got {tuple(hidden)}")
+        if len(event_shape) == 1:
+            transform = Composed(_of_vectors(event_shape[0], layers, hidden, dropout))
+        else:
+            shape = (1, *event_shape) if len(event_shape) == 2 else event_shape
+            if len(set(hidden)) > 1:
+                raise ValueError(f"hidden must be of one width on images, got {tuple(hidden)}")
+            transform = _of_images(shape, layers, hidden, scales, dropout)
+        super().__init__(event_shape, transform, num_levels=num_levels, offset=offset, prior=prior)
+
+
+def _of_vectors(num: int, layers: int, hidden: Sequence[int], dropout: float) -> list[FlowTransform]:
+    if num < 2:
+        raise ValueError(f"RealNVP expects vectors of at least 2 entries, got {num}")
+    couplings = []
+    for layer in range(layers):
+        shown = torch.arange(num) % 2 == layer % 2
+        num_shown = int(shown.sum())
+        couplings.append(
+            AffineCoupling(shown, MLP(num_shown, hidden, 2 * (num - num_shown), dropout=dropout))
+        )
+    return couplings
+
+
+def _of_images(
+    event_shape: tuple[int, ...], layers: int, hidden: Sequence[int], scales: int, dropout: float
+) -> FlowTransform:
+    """Read from the data: checkerboards, squeeze, channels, on each scale; at last checkerboards alone."""
+    if len(event_shape) != 3 or scales < 1 or any(side % 2 ** (scales - 1) for side in event_shape[1:]):
+        raise ValueError(
+            "RealNVP expects images with sides divisible by 2 to the power of scales - 1, got "
+            f"{event_shape} and scales={scales}"
+        )
+    channels, height, width = event_shape
+
+    def couplings(masks: list[Tensor]) -> list[FlowTransform]:
+        parts = []
+        for mask in masks:
+            num_in = int(mask.sum()) if mask.dim() == 1 else channels
+            num_out = 2 * (channels - num_in) if mask.dim() == 1 else 2 * channels
+            network = ResidualNetwork(num_in, hidden[0], num_out, blocks=len(hidden), dropout=dropout)
+            parts.append(AffineCoupling(mask, network, event_dim=3))
+        return parts
+
+    levels: list[FlowTransform] = []
+    for scale in range(scales):
+        rows, columns = torch.arange(height)[:, None], torch.arange(width)
+        boards = [((rows + columns) % 2 == layer % 2).expand(channels, -1, -1) for layer in range(layers)]
+        parts = couplings(boards)
+        if scale < scales - 1:
+            channels, height, width = 4 * channels, height // 2, width // 2
+            halves = [torch.arange(channels) % 2 == layer % 2 for layer in range(layers)]
+            parts = [*couplings(halves), Inverse(Squeeze()), *parts]
+            channels //= 2
+        levels.append(Composed(parts))
+    return MultiScale(levels, event_shape)
