@@ -1,9 +1,9 @@
 """The log-likelihood of held-out items, by whatever route the model's density allows."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from inference.program import Program, forked_rng, restored_modes
 from inference.progress import progress as show_progress
 
 EXACT, LOWER_BOUND, ESTIMATE = "exact", "lower bound", "estimate"
+
+Bound = Literal["importance-weighted", "elbo"]
+"""Which bound on log p(x): the log of the mean of K weights, or the mean of their logs."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,12 @@ class LikelihoodEstimate:
             ``per_item`` over √n; NaN for a single item.
         per_item: Shape ``(num_items,)``, float64.
         kind: ``"exact"``, ``"lower bound"`` (in expectation over the particles), or ``"estimate"``.
-        monte_carlo_error: The part of the error that more particles would remove, by the delta method; 0
-            where the kind is exact.
+        monte_carlo_error: Standard error of ``mean`` as a figure for these items, from the spread of the
+            particles of each: by the delta method for the importance-weighted bound, of a plain mean for the
+            ELBO. NaN for a single particle, which shows no spread; 0 where the kind is exact.
         particles: How many were drawn for each item, 0 where the kind is exact.
         num_dims: Entries of an item, for `bits_per_dim`.
+        bound: ``"importance-weighted"`` or ``"elbo"``, None where the kind is no bound.
     """
 
     mean: float
@@ -39,6 +44,7 @@ class LikelihoodEstimate:
     monte_carlo_error: float
     particles: int
     num_dims: int
+    bound: Bound | None = None
 
     @property
     def nats_per_item(self) -> float:
@@ -51,7 +57,12 @@ class LikelihoodEstimate:
         return -self.mean / (self.num_dims * math.log(2))
 
     def __str__(self) -> str:
-        how = f"{self.kind}, {self.particles:,} particles" if self.particles else self.kind
+        plural = "" if self.particles == 1 else "s"
+        how = {
+            None: self.kind,
+            "importance-weighted": f"{self.kind}, {self.particles:,} importance sample{plural} per item",
+            "elbo": f"{self.kind}, the ELBO, mean over {self.particles:,} draw{plural} per item",
+        }[self.bound]
         return (
             f"log p(x) = {self.mean:.2f} ± {self.standard_error:.2f} nats per item, "
             f"{self.bits_per_dim:.3f} bits per dimension ({how}, {len(self.per_item):,} items)"
@@ -65,15 +76,22 @@ def log_likelihood(
     *,
     guide: Callable[..., Any] | None = None,
     particles: int = 1000,
+    bound: Bound = "importance-weighted",
     chunk: int = 4000,
     seed: int = 0,
     progress: bool = True,
 ) -> LikelihoodEstimate:
-    """Log-likelihood of items in nats: exact where the model's density is, else by importance sampling.
+    """Log-likelihood of items in nats: exact where the model's density is, else bounded from below.
 
-    With latent sites, log p(x) is bounded by log 1/K Σ_k p(x, z_k) / q(z_k | x), z_k ~ q(z | x): a lower
-    bound in expectation, which rises to log p(x) with K. The weights are summed as a stream in float64, so
-    that memory does not grow with ``particles``.
+    With latent sites, log p(x) is bounded in expectation by weights w_k = p(x, z_k) / q(z_k | x),
+    z_k ~ q(z | x), in one of two ways:
+
+    ``"importance-weighted"``: log 1/K Σ_k w_k, which rises to log p(x) with K.
+
+    ``"elbo"``: 1/K Σ_k log w_k, whose expectation is the ELBO whatever K, and never above the other on the
+    same draws. It is what papers on flows report for levels made real by noise (uniform dequantisation).
+
+    The weights are summed as a stream in float64, so that memory does not grow with ``particles``.
 
     Args:
         model: An object with ``.model`` and ``.guide`` (every model of the zoo), a Pyro program, or an
@@ -81,17 +99,20 @@ def log_likelihood(
         x: A split of `zoo.load`, or a tensor ``(num, *event_shape)``.
         guide: The guide, where ``model`` is a program.
         particles: K, at least 1; not used where the density is exact.
+        bound: One of the two above; not used where the density is exact.
         chunk: How many pairs of item and particle are worked on at a time.
         seed: Seed of the particles; torch's generators are left as they were. Modules are evaluated in
             evaluation mode.
         progress: Whether to show a bar.
 
     Raises:
-        ValueError: If ``particles`` or ``chunk`` is below 1, the items do not suit the model, or the model
-            has no density.
+        ValueError: If ``particles`` or ``chunk`` is below 1, ``bound`` is none of the two, the items do not
+            suit the model, or the model has no density.
 
     References:
         | Importance Weighted Autoencoders (Burda, Grosse & Salakhutdinov, 2016), section 5 for the evaluation
+        | A note on the evaluation of generative models (Theis, van den Oord & Bethge, 2016), section 3.1 for
+          levels made real by noise
 
     Example:
         >>> import zoo
@@ -102,6 +123,8 @@ def log_likelihood(
     """
     if particles < 1 or chunk < 1:
         raise ValueError(f"particles and chunk must be at least 1, got {particles} and {chunk}")
+    if bound not in get_args(Bound):
+        raise ValueError(f"bound must be one of {', '.join(get_args(Bound))}, got {bound!r}")
     items = getattr(x, "x", x)
     program = Program.of(model, guide)
     source = program.source[0]
@@ -122,14 +145,15 @@ def log_likelihood(
         latent = density != "exact" and bool(program.prepare(batches[0].to(device)).latent)
         kind = LOWER_BOUND if latent else EXACT
         total = particles if latent else 1
+        streamed = _log_of_mean if bound == "importance-weighted" else _mean_of_logs
         for batch in batches:
             batch = batch.to(device)
             if density == "exact":
                 parts.append(source.log_prob(batch).double().cpu())
             else:
-                log_mean, relative_variance = _streamed(program, batch, total, max(1, chunk // len(batch)))
-                parts.append(log_mean.cpu())
-                variance += relative_variance.sum().item()
+                figure, spread = streamed(program, batch, total, max(1, chunk // len(batch)))
+                parts.append(figure.cpu())
+                variance += spread.sum().item()
             bar.advance()
     per_item = torch.cat(parts)
     num = len(per_item)
@@ -141,16 +165,37 @@ def log_likelihood(
         monte_carlo_error=math.sqrt(variance) / num if kind == LOWER_BOUND else 0.0,
         particles=particles if kind == LOWER_BOUND else 0,
         num_dims=items[0].numel(),
+        bound=bound if kind == LOWER_BOUND else None,
     )
 
 
-def _streamed(program: Program, batch: Tensor, particles: int, at_a_time: int) -> tuple[Tensor, Tensor]:
-    """Log of the mean weight of each item, and the relative variance of that mean."""
+def _log_of_mean(program: Program, batch: Tensor, particles: int, at_a_time: int) -> tuple[Tensor, Tensor]:
+    """Log of the mean weight of each item, and the variance of that log; NaN for a single particle."""
     log_sum = torch.full((len(batch),), -math.inf, dtype=torch.float64, device=batch.device)
     log_sum_squares = log_sum.clone()
-    for done in range(0, particles, at_a_time):
-        weights = log_weights(program, batch, num_particles=min(at_a_time, particles - done)).double()
+    for weights in _in_parts(program, batch, particles, at_a_time):
         log_sum = torch.logaddexp(log_sum, weights.logsumexp(0))
         log_sum_squares = torch.logaddexp(log_sum_squares, (2 * weights).logsumexp(0))
-    relative_variance = (log_sum_squares - 2 * log_sum).exp() - 1 / particles
-    return log_sum - math.log(particles), relative_variance.clamp(min=0)
+    relative_variance = ((log_sum_squares - 2 * log_sum).exp() - 1 / particles).clamp(min=0)
+    return log_sum - math.log(particles), relative_variance if particles > 1 else relative_variance + math.nan
+
+
+def _mean_of_logs(program: Program, batch: Tensor, particles: int, at_a_time: int) -> tuple[Tensor, Tensor]:
+    """Mean log-weight of each item, and the variance of that mean; NaN for a single particle."""
+    total = torch.zeros(len(batch), dtype=torch.float64, device=batch.device)
+    squares = total.clone()  # of the differences from the mean so far, which are small beside the log-weights
+    done = 0
+    for weights in _in_parts(program, batch, particles, at_a_time):
+        num, mean = len(weights), weights.mean(0)
+        squares = squares + (weights - mean).square().sum(0)
+        if done:
+            squares = squares + (mean - total / done).square() * (done * num / (done + num))
+        total, done = total + weights.sum(0), done + num
+    variance = squares / (particles - 1) if particles > 1 else squares + math.nan
+    return total / particles, variance / particles
+
+
+def _in_parts(program: Program, batch: Tensor, particles: int, at_a_time: int) -> Iterator[Tensor]:
+    """The log-weights of each item, float64, so many particles at a time."""
+    for done in range(0, particles, at_a_time):
+        yield log_weights(program, batch, num_particles=min(at_a_time, particles - done)).double()

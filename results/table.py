@@ -17,13 +17,21 @@ ROWS = [
     ("supervised-vae-digits-100", "supervised VAE, digits, 100 labels", ""),
     ("independent-digits-levels", "independent levels, digits of 17 levels", ""),
     ("categorical-nade-digits-levels", "categorical NADE, digits of 17 levels", ""),
+    ("linear-flow-digits-levels", "linear flow, digits of 17 levels", ""),
+    ("nice-digits-levels", "NICE, digits of 17 levels", ""),
+    ("realnvp-digits-levels", "RealNVP, digits of 17 levels", ""),
+    ("mintnet-digits-levels", "MintNet, digits of 17 levels", ""),
     ("rnade-red-wine", "RNADE, red wine, mean of 10 folds", "9.36 (Uria et al., 2013)"),
     ("rnade-white-wine", "RNADE, white wine, mean of 10 folds", "10.23 (Uria et al., 2013)"),
+    ("realnvp-red-wine", "RealNVP, red wine, mean of 10 folds", ""),
+    ("realnvp-white-wine", "RealNVP, white wine, mean of 10 folds", ""),
     ("fvsbn-mnist", "FVSBN, MNIST, dynamic", "97.45 (one fixed binarisation; Gregor et al., 2014)"),
     ("nade-mnist", "NADE, 500 hidden, MNIST, dynamic", "88.33 (one fixed binarisation; Uria et al., 2016)"),
     ("vae-mnist", "VAE, MNIST, dynamic", "86.76 (Burda et al., 2016)"),
     ("iwae-mnist-first", "the same by IWAE-50, from the VAE's weights", ""),
     ("iwae-mnist", "the same, 34 epochs more", "84.78 (Burda et al., 2016)"),
+    ("realnvp-mnist-levels", "RealNVP, MNIST of 256 levels", "1.06 bits (Song et al., 2019)"),
+    ("mintnet-mnist-levels", "MintNet, MNIST of 256 levels", "0.98 bits (Song et al., 2019)"),
 ]
 
 
@@ -47,7 +55,7 @@ def likelihoods() -> list[str]:
             what,
             f"{test['nats_per_item']:.2f} ± {test['standard_error']:.2f}",
             f"{test['bits_per_dim']:.3f}",
-            "exact" if test["kind"] == "exact" else f"≤, {test['particles']:,} importance samples",
+            _kind(test),
             published,
             _duration(result["seconds"]),
             result["machine"],
@@ -58,13 +66,40 @@ def likelihoods() -> list[str]:
 
 
 def gaussians() -> list[str]:
-    """What one Gaussian with every covariance gives on the wines, in the same folds."""
-    figures = [load(f"rnade-{colour}-wine")["gaussian"]["nats_per_item"] for colour in ("red", "white")]
+    """What Gaussians give: one with every covariance, and on the wines ten of them, in the same folds."""
+    flows = [load(f"realnvp-{colour}-wine") for colour in ("red", "white")]
+    one, ten = (
+        ", ".join(
+            f"{flow[name]['nats_per_item']:.2f} ({colour})"
+            for colour, flow in zip(("red", "white"), flows, strict=True)
+        )
+        for name in ("gaussian", "mixture")
+    )
+    levels = load("gaussian-digits-levels")["bits_per_dim"]
     return [
-        "One Gaussian with every covariance, fitted to the same folds: "
-        + ", ".join(f"{nats:.2f} ({colour})" for nats, colour in zip(figures, ("red", "white"), strict=True))
-        + " test nats."
+        f"One Gaussian with every covariance, fitted to the same folds of the wines: {one} test nats;",
+        f"a mixture of ten (scikit-learn's): {ten}.",
+        f"One on the digits of 17 levels, after a logit with offset 0.05: {levels:.3f} bits per dim",
     ]
+
+
+def inversions() -> list[str]:
+    """The rows on MintNet's inverse."""
+    lines = [
+        "| MintNet's inverse, float32, 1,000 test images | digits | MNIST |",
+        "|---|---|---|",
+    ]
+    digits, mnist = (load(f"mintnet-{data}-levels")["inversion"] for data in ("digits", "mnist"))
+    for what, name, form in (
+        ("layers", "layers", "{}"),
+        ("tolerance of a layer", "tolerance", "{:.0e}"),
+        ("largest residual of a layer", "residual", "{:.1e}"),
+        ("iterations of a layer, mean", "mean_iterations", "{:.1f}"),
+        ("iterations of a layer, largest", "iterations", "{}"),
+        ("largest error of a level after x → z → x, in levels", "error", "{:.1e}"),
+    ):
+        lines.append(f"| {what} | {form.format(digits[name])} | {form.format(mnist[name])} |")
+    return lines
 
 
 def representations() -> list[str]:
@@ -149,12 +184,21 @@ def table() -> str:
     parts = (
         likelihoods(),
         gaussians(),
+        inversions(),
         anomalies(),
         representations(),
         timings(),
         autoregressive_timings(),
     )
     return "\n\n".join("\n".join(rows) for rows in parts) + "\n"
+
+
+def _kind(test: dict) -> str:
+    """How a figure was found."""
+    if test["kind"] == "exact":
+        return "exact"
+    how = "draws of noise, mean" if test.get("bound") == "elbo" else "importance samples"
+    return f"≤, {test['particles']:,} {how}"
 
 
 def _duration(seconds: float) -> str:

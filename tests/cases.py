@@ -19,6 +19,7 @@ import inference
 from zoo import GenerativeModel
 from zoo.autoregressive.autoregressive import Autoregressive
 from zoo.cli.recipe import OBJECTIVES
+from zoo.flows import MLP, Flow, ResidualNetwork
 from zoo.registry import model_class
 
 Batch = tuple[Tensor, ...]
@@ -85,6 +86,40 @@ def bell_shaped(model: GenerativeModel) -> None:
     b[:, 2] = 0.2 * b[:, 2] - (0.6 if model.mixture == "gaussian" else 1.2)
 
 
+def narrow(model: GenerativeModel) -> None:
+    """Makes what a flow draws a third as wide: to lie on `GRID`, or in the cells of levels.
+
+    The prior is where a flow starts, so that its first linear layer says how wide it is.
+    """
+    for name, param in model.named_parameters():
+        if name.endswith("log_diagonal"):  # of a matrix that items are multiplied with
+            param += 1.1
+        elif name.endswith("log_scale"):
+            param -= 1.1
+
+
+def lively(model: GenerativeModel) -> None:
+    """Lifts the hidden units of a flow's networks, so that some item reaches each."""
+    for network in model.modules():
+        if isinstance(network, MLP | ResidualNetwork):
+            *hidden, _ = (part for part in network.modules() if isinstance(part, nn.Linear | nn.Conv2d))
+            for part in hidden:
+                part.bias += 0.7
+
+
+def narrow_and_lively(model: GenerativeModel) -> None:
+    """Both."""
+    narrow(model)
+    lively(model)
+
+
+def gentle(model: GenerativeModel) -> None:
+    """Gives a MintNet slopes of about one: what it draws is then wide for the steps of `GRID`."""
+    for name, param in model.named_parameters():
+        if name.endswith("log_t"):
+            param -= 0.4
+
+
 @dataclass(frozen=True)
 class Case:
     """One tiny instance of a model.
@@ -105,6 +140,7 @@ class Case:
         reach: How many variables before its own, along the scan, a conditional of a sequential model depends
             on; None is all of them.
         smooth: Whether that dependence shows as a gradient by the values, rather than a choice among tables.
+        slack: How far a sum over `GRID` may be off one: more where the density has kinks.
     """
 
     name: str
@@ -120,6 +156,7 @@ class Case:
     items: Callable[[GenerativeModel, int], Tensor] = any_items
     reach: int | None = None
     smooth: bool = True
+    slack: float = 1e-5
 
     def __str__(self) -> str:
         return f"{self.name}-{self.variant}"
@@ -132,6 +169,11 @@ class Case:
     def is_sequential(self) -> bool:
         """Whether the program has a site for each variable, unless it is given all of them as ``x``."""
         return issubclass(self.cls, Autoregressive)
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether it is a prior and a transform."""
+        return issubclass(self.cls, Flow)
 
     def build(self, **other: Any) -> GenerativeModel:
         model = self.cls(**{**self.arguments, **other})
@@ -182,8 +224,14 @@ class Case:
         return place
 
     def objective(self, model: GenerativeModel) -> inference.Objective:
-        """What the first recipe of the model minimises."""
-        recipe = next(iter(model.recipes.values()))
+        """What the first recipe that suits the model's density minimises, or else what suits it."""
+        plain = {"objective": "maximum-likelihood" if model.density == "exact" else "elbo"}
+        suits = [
+            recipe
+            for recipe in model.recipes.values()
+            if (recipe["objective"] == "maximum-likelihood") == (model.density == "exact")
+        ]
+        recipe = next(iter(suits), plain)
         objective = getattr(inference, OBJECTIVES[recipe["objective"]])
         return objective(model, **recipe.get("objective_arguments", {}))
 
@@ -213,6 +261,14 @@ _HIDDEN = (*_ORDERS, {"hidden": 0})
 _SIX = {"event_shape": (2, 3)}
 _SIX_SCRAMBLED = {"event_shape": (2, 3), "order": (4, 0, 5, 2, 1, 3)}
 _FOUR_SCRAMBLED = {"event_shape": (2, 2), "order": (2, 0, 3, 1)}
+
+# A flow draws numbers beyond the outer cells, too, which its guide, uniform in the cell of each level, never
+# gives: the bound lacks their mass. An offset of 1e-3 lets it draw them where a standard normal number is
+# beyond 6.9; without a logit, levels must be many, and what it draws narrow.
+_FLOW = ({"prior": "laplace"}, {"num_levels": 1})
+_REAL = (*_FLOW, {"offset": 0.1})
+_LOGIT = {"num_levels": 3, "offset": 1e-3}
+_OFFSETS = (*_FLOW, {"offset": 0.5}, {"offset": -0.1}, {"num_levels": None})
 
 CASES = (
     Case("coins", "exact", {"event_shape": (2, 3)}),
@@ -329,6 +385,110 @@ CASES = (
         {"event_shape": (2,), "order": (1, 0), "hidden": 6, "components": 2, "mixture": "logistic"},
         spread=0.3,
         adjust=bell_shaped,
+    ),
+    Case("linear-flow", "gaussian", {"event_shape": (2,)}, wrong=_REAL, spread=0.3),
+    Case(
+        "linear-flow",
+        "logistic",
+        {"event_shape": (2,), "prior": "logistic"},
+        spread=0.3,
+        adjust=narrow,
+    ),
+    Case(
+        "linear-flow",
+        "levels",
+        {"event_shape": (2, 2), **_LOGIT},
+        wrong=_OFFSETS,
+        spread=0.3,
+    ),
+    Case(
+        "linear-flow",
+        "levels-scaled",
+        {"event_shape": (2,), "num_levels": 8},
+        wrong=_FLOW,
+        spread=0.1,
+        adjust=narrow,
+    ),
+    Case(
+        "nice",
+        "additive",
+        {"event_shape": (2,), "layers": 2, "hidden": (5,)},
+        wrong=(*_REAL, {"layers": 0}, {"coupling": "spline"}),
+        spread=0.3,
+        adjust=narrow_and_lively,
+        slack=2e-3,
+    ),
+    Case(
+        "nice",
+        "affine",
+        {"event_shape": (2, 3), "layers": 3, "hidden": (5,), "coupling": "affine", "prior": "gaussian"},
+        countable=False,
+        spread=0.3,
+        adjust=lively,
+    ),
+    Case(
+        "nice",
+        "levels",
+        {"event_shape": (2, 2), "layers": 2, "hidden": (5,), "prior": "gaussian", **_LOGIT},
+        wrong=_OFFSETS,
+        spread=0.3,
+        adjust=lively,
+    ),
+    Case(
+        "realnvp",
+        "vector",
+        {"event_shape": (2,), "layers": 2, "hidden": (5,)},
+        wrong=(*_REAL, {"layers": 0}, {"hidden": ()}, {"hidden": (4, 0)}),
+        spread=0.15,
+        adjust=lively,
+        slack=2e-3,
+    ),
+    Case(
+        "realnvp",
+        "image-levels",
+        {"event_shape": (2, 4), "layers": 2, "hidden": (3,), "scales": 2, "num_levels": 2, "offset": 1e-3},
+        wrong=(*_OFFSETS, {"scales": 0}, {"scales": 3}, {"hidden": (4, 5)}, {"event_shape": (1, 1, 2, 3)}),
+        particles=300,
+        spread=0.1,
+        adjust=lively,
+    ),
+    Case(
+        "realnvp",
+        "image-colour",
+        {"event_shape": (3, 4, 4), "layers": 3, "hidden": (3, 3), "scales": 2, "prior": "logistic"},
+        countable=False,
+        spread=0.1,
+        adjust=lively,
+    ),
+    Case(
+        "mintnet",
+        "real",
+        {"event_shape": (1, 2), "layers": 2, "hidden": 3},
+        wrong=(
+            *_REAL,
+            {"layers": 0},
+            {"hidden": 1},
+            {"event_shape": (6,)},
+            {"squeezes": -1},
+            {"squeezes": 1},
+        ),
+        spread=0.2,
+        adjust=gentle,
+        slack=2e-3,
+    ),
+    Case(
+        "mintnet",
+        "levels",
+        {"event_shape": (2, 2), "layers": 2, "hidden": 3, **_LOGIT},
+        wrong=_OFFSETS,
+        spread=0.3,
+    ),
+    Case(
+        "mintnet",
+        "colour",
+        {"event_shape": (3, 4, 2), "layers": 3, "hidden": 2, "squeezes": 1, "prior": "logistic"},
+        countable=False,
+        spread=0.2,
     ),
 )
 

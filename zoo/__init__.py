@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zoo.autoregressive import FVSBN, NADE, RNADE, CategoricalNADE, FullJoint, Independent, MarkovChain
     from zoo.data import Dataset, Split, load
+    from zoo.flows import NICE, LinearFlow, MintNet, RealNVP
     from zoo.latent import VAE, SupervisedVAE
     from zoo.model import GenerativeModel
 
@@ -19,9 +20,13 @@ _EXPORTS = {
     "FullJoint": "zoo.autoregressive",
     "GenerativeModel": "zoo.model",
     "Independent": "zoo.autoregressive",
+    "LinearFlow": "zoo.flows",
     "MarkovChain": "zoo.autoregressive",
+    "MintNet": "zoo.flows",
     "NADE": "zoo.autoregressive",
+    "NICE": "zoo.flows",
     "RNADE": "zoo.autoregressive",
+    "RealNVP": "zoo.flows",
     "Split": "zoo.data",
     "SupervisedVAE": "zoo.latent",
     "VAE": "zoo.latent",
@@ -31,6 +36,7 @@ _EXPORTS = {
 __all__ = [
     "FVSBN",
     "NADE",
+    "NICE",
     "RNADE",
     "VAE",
     "CategoricalNADE",
@@ -38,7 +44,10 @@ __all__ = [
     "FullJoint",
     "GenerativeModel",
     "Independent",
+    "LinearFlow",
     "MarkovChain",
+    "MintNet",
+    "RealNVP",
     "Split",
     "SupervisedVAE",
     "load",

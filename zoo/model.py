@@ -2,12 +2,14 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import torch
 from pyro.distributions import constraints
 from pyro.nn import PyroModule
-from torch import Tensor
+from torch import Tensor, nn
 
 _instances: Counter[str] = Counter()
 
@@ -67,7 +69,7 @@ class GenerativeModel(PyroModule):
         raise NotImplementedError
 
     def sample(self, num: int, *, seed: int | None = None, **conditions: Any) -> Tensor:
-        """Draws items, without gradient.
+        """Draws items, without gradient and in evaluation mode (a dropout of the training drops nothing).
 
         Args:
             num: How many, at least 1.
@@ -82,7 +84,7 @@ class GenerativeModel(PyroModule):
         """
         if num < 1:
             raise ValueError(f"num must be at least 1, got {num}")
-        with torch.no_grad(), torch.random.fork_rng(enabled=seed is not None):
+        with torch.no_grad(), evaluation_mode(self), torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
             return self._sample(num, **conditions)
@@ -130,6 +132,32 @@ class GenerativeModel(PyroModule):
                     f"{who} expects entries in {_describe(self.support)}, got {outside[0].item():g} "
                     f"and {len(outside) - 1} more outside it"
                 )
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Evaluates a module, and leaves each of its parts in the mode that it was in."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def refuse_constant_entries(who: str, x: Tensor) -> None:
+    """Checks that every entry varies between items: the density may grow without bound where one does not.
+
+    Raises:
+        ValueError: If one is the same in all of them.
+    """
+    constant = (x == x[:1]).flatten(1).all(0).nonzero().flatten().tolist()
+    if constant:
+        raise ValueError(
+            f"{who} expects entries that vary between the training items, got entry {constant[0]} (and "
+            f"{len(constant) - 1} more) that is {x.flatten(1)[0, constant[0]].item():g} in all {len(x)}"
+        )
 
 
 def _describe(support: constraints.Constraint) -> str:

@@ -2,12 +2,13 @@
 
 import ast
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
 
 from zoo.cli import app, main
-from zoo.cli.recipe import FIT_DEFAULTS, FIT_TYPES, OBJECTIVES, PRECISIONS, SCHEDULES, parse_settings
+from zoo.cli.recipe import BOUNDS, FIT_DEFAULTS, FIT_TYPES, OBJECTIVES, PRECISIONS, SCHEDULES, parse_settings
 from zoo.cli.train import ACCELERATORS, LOGGERS
 from zoo.data import DESCRIPTIONS
 from zoo.registry import MODELS
@@ -51,7 +52,7 @@ def test_every_option_says_what_it_is(zoo, capsys, command):
 def test_help_of_train_names_what_is_allowed(zoo, capsys):
     assert zoo("train", "--help") == 0
     shown = "".join(capsys.readouterr().out.split())  # lines are broken at a hyphen too
-    for allowed in (MODELS, DESCRIPTIONS, OBJECTIVES, SCHEDULES, PRECISIONS, ACCELERATORS, LOGGERS):
+    for allowed in (MODELS, DESCRIPTIONS, OBJECTIVES, SCHEDULES, PRECISIONS, BOUNDS, ACCELERATORS, LOGGERS):
         assert ",".join(allowed) in shown
 
 
@@ -81,6 +82,15 @@ def test_the_list_names_every_model_and_data_set_whole_in_a_narrow_terminal(zoo,
     assert max(map(len, shown.splitlines())) <= 60
 
 
+def test_the_list_says_of_which_items_a_flow_has_an_exact_density(zoo, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+    assert zoo("list") == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.split()}
+    flows = {name for name, row in rows.items() if "exact, or a bound on levels" in row}
+    assert flows == {"linear-flow", "mintnet", "nice", "realnvp"}
+    assert " exact " in rows["nade"] and " bound " in rows["vae"]
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -96,6 +106,10 @@ def test_the_list_names_every_model_and_data_set_whole_in_a_narrow_terminal(zoo,
         (["train", "vae", "--objective", "maximum-likelihood", "--particles", "3"], ["takes no particles"]),
         (["train", "vae", "--particles", "0"], ["--particles"]),
         (["train", "vae", "--evaluation-particles", "0"], ["--evaluation-particles"]),
+        (
+            ["train", "vae", "--evaluation-bound", "elb"],
+            ["unknown bound 'elb'", "did you mean elbo?", *BOUNDS],
+        ),
         (["train", "vae", "--epochs", "0"], ["--epochs"]),
         (["train", "vae", "--epochs", "many"], ["--epochs"]),
         (["train", "vae", "--batch-size", "0"], ["--batch-size"]),
@@ -174,6 +188,12 @@ def test_settings_are_numbers_strings_and_tuples():
     came = parse_settings(["latent_dim=2", "hidden=(300,)", "network=conv", "share=0.5", "note=a=b"])
     expected = {"latent_dim": 2, "hidden": (300,), "network": "conv", "share": 0.5, "note": "a=b"}
     assert came == expected
+
+
+def test_bounds_are_those_of_inference():
+    from inference.likelihood import Bound
+
+    assert get_args(Bound) == BOUNDS
 
 
 def test_every_setting_of_a_training_has_a_default_and_a_type():

@@ -148,6 +148,9 @@ def test_a_row_is_the_occluded_image_its_completions_and_the_original(shape):
         tiles = [image[top : top + 2, left : left + 3] for left in (4, 8, 12, 16)]
         assert [tile.mean() for tile in tiles] == [one, one, one, zero]
     assert [text.get_text() for text in figure.axes[0].texts] == ["0", "1"]
+    faint = np.asarray(completions(x, observed, draws, name="", highest=2).axes[0].images[0].get_array())
+    ink = 0.5 if len(shape) == 3 and shape[0] == 3 else 1 - 0.5
+    assert set(faint[:2, 4:7].flat) <= {ink, zero, one} and ink in faint[:2]
     for colour in (HIDDEN_COLOUR, GAP_COLOUR):
         assert colour.max() - colour.min() > 0.15, "no grey, which may be image"
 

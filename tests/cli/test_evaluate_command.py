@@ -42,6 +42,31 @@ def test_particles_and_seed_change_the_figure_and_not_the_training(zoo, run):
     assert after["test"]["particles"] == 2
 
 
+def test_the_bound_that_was_asked_for_is_reported(zoo, run):
+    figures = {}
+    for bound in ("importance-weighted", "elbo"):
+        assert zoo("evaluate", run, "--particles", 3, "--bound", bound) == 0
+        figures[bound] = read(run / "metrics.json")["test"]
+        assert figures[bound]["bound"] == bound
+    assert figures["elbo"]["nats_per_item"] > figures["importance-weighted"]["nats_per_item"]
+    assert read(run / "config.json")["bound"] == "importance-weighted"
+
+
+def test_the_bound_of_the_run_is_the_one_that_is_reported(zoo, run):
+    change(run / "config.json", bound="elbo")
+    assert zoo("evaluate", run, "--particles", 1) == 0
+    test = read(run / "metrics.json")["test"]
+    assert (test["bound"], test["particles"]) == ("elbo", 1)
+    assert test["monte_carlo_error"] is None, "a single draw shows no spread, and JSON has no NaN"
+
+
+def test_an_unknown_bound_is_refused(refused, run):
+    before = contents(run)
+    line = refused("evaluate", run, "--bound", "elb")
+    assert "unknown bound 'elb'" in line and "importance-weighted, elbo" in line
+    assert contents(run) == before
+
+
 def test_pictures_are_drawn_anew(zoo, run):
     (run / "samples.png").unlink()
     assert zoo("evaluate", run, "--particles", 2) == 0
@@ -121,6 +146,8 @@ def test_what_is_no_run_folder_is_said_to_be_none(refused, run, tmp_path):
         ({"fit": 7}, ["fit must be dict"]),
         ({"fit": {}}, ["it has no fit.epochs"]),
         ({"particles": "many"}, ["particles must be int"]),
+        ({"bound": 3}, ["bound must be str"]),
+        ({"bound": "elbow"}, ["unknown bound 'elbow' in", "config.json", "did you mean elbo?"]),
         ({"seed": None}, ["seed must be int"]),
         ({"fold": 3}, ["no folds"]),
         ({"data": "digits-levels"}, ["VAE expects"]),

@@ -9,7 +9,9 @@ import torch
 
 from zoo.cli.pictures import GAP_COLOUR, draw_pictures, item_grid, learning_curve, to_png
 from zoo.cli.run_folder import RunFolder
-from zoo.data import Split
+from zoo.data import Split, load
+from zoo.flows import NICE, MintNet
+from zoo.flows.fixed_point import ConvergenceError, Inversion
 from zoo.latent import VAE
 
 
@@ -40,6 +42,23 @@ def test_levels_and_real_numbers_are_scaled_into_the_range_of_ink():
     assert np.allclose(image[..., 0], [[1, 0], [0.5, 0.75]])
     image = canvas(item_grid(torch.tensor([[[-3.0, 1.0], [-1.0, 0.0]]])))
     assert np.allclose(image[..., 0], [[1, 0], [0.5, 0.25]])
+
+
+def test_full_ink_is_the_highest_level_there_is_and_not_the_highest_drawn():
+    image = canvas(item_grid(torch.tensor([[[0, 4], [8, 2]]]), highest=16))
+    assert np.allclose(image[..., 0], [[1, 0.75], [0.5, 0.875]])
+
+
+def test_draws_of_levels_are_scaled_like_the_test_items_whatever_was_drawn():
+    from zoo.cli.pictures import _samples
+
+    faint = torch.full((96, 2, 2), 4)
+    model = SimpleNamespace(
+        event_shape=(2, 2), support=torch.distributions.constraints.integer_interval(0, 16)
+    )
+    model.sample = lambda num, seed: faint
+    image = canvas(_samples(model, SimpleNamespace(test=Split(torch.full((40, 2, 2), 8)))))
+    assert np.allclose(image[0, 0], 0.75) and np.allclose(image[-1, 0], 0.5)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (28, 28), (1, 28, 28), (3, 16, 24)])
@@ -105,6 +124,128 @@ def test_every_picture_that_a_model_has_is_drawn(tmp_path, shape, arguments, exp
     model = VAE(shape, hidden=(4,), **arguments)
     drawn = draw_pictures(model, SimpleNamespace(test=Split(torch.ones(num, *shape))), RunFolder(tmp_path))
     assert set(drawn) == expected == {path.name for path in tmp_path.iterdir()}
+
+
+LEVELS = {"num_levels": 17, "hidden": 4, "layers": 2}
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments", "expected"),
+    [
+        (NICE, {"num_levels": 17, "hidden": (8,)}, {"samples.png", "interpolations.png"}),
+        (NICE, {"hidden": (8,)}, {"samples.png", "interpolations.png"}),
+        (MintNet, LEVELS, {"samples.png", "interpolations.png", "inversion.png"}),
+    ],
+)
+def test_a_flow_has_no_vector_of_codes_and_shows_the_way_between_items(tmp_path, cls, arguments, expected):
+    torch.manual_seed(0)
+    model = cls((8, 8), **arguments)
+    x = load("digits-levels").test.x[:40]
+    x = x if "num_levels" in arguments else x / 16
+    drawn = draw_pictures(model, SimpleNamespace(test=Split(x)), RunFolder(tmp_path))
+    assert set(drawn) == expected == {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_flow_over_vectors_has_histograms_alone(tmp_path):
+    model = NICE((11,), hidden=(8,))
+    drawn = draw_pictures(model, SimpleNamespace(test=Split(torch.randn(20, 11))), RunFolder(tmp_path))
+    assert drawn == ["samples.png"]
+
+
+def test_a_single_item_has_no_way_to_another(tmp_path):
+    test = Split(load("digits-levels").test.x[:1])
+    drawn = draw_pictures(NICE((8, 8), num_levels=17), SimpleNamespace(test=test), RunFolder(tmp_path))
+    assert drawn == ["samples.png"]
+
+
+def test_items_are_paired_with_others_of_another_label():
+    from zoo.cli.pictures import _pairs
+
+    split = Split(torch.zeros(7, 2), torch.tensor([3, 3, 3, 1, 3, 2, 2]))
+    assert _pairs(split) == [(0, 3), (1, 5), (2, 6)], "the seventh has nobody left"
+    assert _pairs(split, most=2) == [(0, 3), (1, 5)]
+    assert _pairs(Split(torch.zeros(5, 2))) == [(0, 1), (2, 3)]
+    assert _pairs(Split(torch.zeros(2, 2), torch.tensor([1, 1]))) == []
+
+
+def test_interpolations_begin_and_end_with_real_items():
+    from zoo.cli.pictures import _interpolations
+
+    x = torch.tensor([0, 16, 4, 12])[:, None, None].expand(4, 2, 2)
+    model = SimpleNamespace(support=torch.distributions.constraints.integer_interval(0, 16))
+    asked = []
+
+    def interpolate(start, end, steps):
+        asked.append((start[:, 0, 0].tolist(), end[:, 0, 0].tolist()))
+        return torch.full((len(start), steps, 2, 2), 8)
+
+    model.interpolate = interpolate
+    image = canvas(_interpolations(model, x, [(0, 1), (2, 3)], steps=4))
+    assert asked == [([0, 4], [16, 12])]
+    assert np.allclose(image[0::3, 0::3, 0], [[1, 0.5, 0.5, 0], [0.75, 0.5, 0.5, 0.25]])
+
+
+def test_inversion_shows_median_and_largest_error_of_every_layer_and_the_tolerance():
+    from zoo.cli.pictures import _inversion
+
+    history = torch.tensor([[1.0, 2.0, 4.0], [0.1, 0.3, 0.2], [0.0, 0.0, 1e-6]])
+    asked = []
+
+    def invert(z, tolerance):
+        asked.append((z, tolerance))
+        reports = [history, history[:2] / 10]
+        return [Inversion(z, torch.zeros(3), each[-1], each) for each in reports]
+
+    figure = _inversion(SimpleNamespace(encode=lambda x: x + 1, invert=invert), torch.zeros(3, 2, 2))
+    ((codes, tolerance),) = asked
+    assert (codes == 1).all(), "it is the codes that are inverted"
+    (axes,) = figure.axes
+    lines = [line.get_ydata() for line in axes.lines]
+    assert axes.get_yscale() == "log" and len(lines) == 5
+    least = torch.finfo(torch.float32).eps / 4
+    expected = [[4.0, 0.3, 1e-6], [2.0, 0.2, least], [0.4, 0.03], [0.2, 0.02], [tolerance] * 2]
+    for came, wanted in zip(lines, expected, strict=True):
+        assert np.allclose(came, wanted, rtol=1e-5)
+    assert [list(line.get_xdata()) for line in axes.lines[:4]] == [[0, 1, 2]] * 2 + [[0, 1]] * 2
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert [label.split()[0] for label in labels] == ["largest", "median", "tolerance,"]
+
+
+def test_the_error_of_an_inversion_falls_below_the_tolerance_that_is_shown():
+    from zoo.cli.pictures import _inversion
+
+    torch.manual_seed(0)
+    model = MintNet((8, 8), **LEVELS)
+    *curves, tolerance = _inversion(model, load("digits-levels").test.x[:20]).axes[0].lines
+    assert len(curves) == 4
+    for curve in curves:
+        assert curve.get_ydata()[0] > 1e-3 > tolerance.get_ydata()[0] >= curve.get_ydata()[-1]
+
+
+@pytest.mark.parametrize(
+    "error", [ConvergenceError("3 items did not converge", [0]), FloatingPointError("nan")]
+)
+def test_a_picture_that_cannot_be_drawn_is_said_and_the_others_are_drawn(
+    tmp_path, capsys, monkeypatch, error
+):
+    def fail(*args, **settings):
+        raise error
+
+    model = MintNet((8, 8), **LEVELS)
+    monkeypatch.setattr(MintNet, "invert", fail)
+    test = Split(load("digits-levels").test.x[:40])
+    drawn = draw_pictures(model, SimpleNamespace(test=test), RunFolder(tmp_path))
+    assert set(drawn) == {"samples.png", "interpolations.png"} == {path.name for path in tmp_path.iterdir()}
+    assert capsys.readouterr().out == f"inversion.png is not drawn: {error}\n"
+
+
+def test_a_mistake_in_a_picture_is_no_picture_that_cannot_be_drawn(tmp_path, monkeypatch):
+    def fail(*args, **settings):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(NICE, "sample", fail)
+    with pytest.raises(ZeroDivisionError):
+        draw_pictures(NICE((8, 8)), SimpleNamespace(test=Split(torch.zeros(2, 8, 8))), RunFolder(tmp_path))
 
 
 def test_a_model_with_labels_shows_each(trained):

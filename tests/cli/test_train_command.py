@@ -47,7 +47,8 @@ def test_metrics_hold_the_figures_of_the_training_and_of_the_test_items(run):
     assert metrics["parameters"] == sum(w.numel() for w in load_file(run / "model.safetensors").values())
     assert metrics["seconds"] > 0
     test = metrics["test"]
-    assert test["kind"] == "lower bound"
+    assert (test["kind"], test["bound"]) == ("lower bound", "importance-weighted")
+    assert 0 < test["monte_carlo_error"] < test["standard_error"]
     assert 30 < test["nats_per_item"] < 64 * math.log(2) + 1
     assert test["bits_per_dim"] == pytest.approx(test["nats_per_item"] / (64 * math.log(2)))
     assert 0 < test["standard_error"] < 1
@@ -59,7 +60,7 @@ def test_an_exact_density_has_the_training_items_figure_beside(zoo, tmp_path, ca
         zoo("train", "full-joint", "--data", "digits-4x4", "--out", "run", "--epochs", 40, "--lr", 0.1) == 0
     )
     metrics = read(tmp_path / "run" / "metrics.json")
-    assert metrics["test"]["kind"] == "exact"
+    assert (metrics["test"]["kind"], metrics["test"]["bound"]) == ("exact", None)
     assert metrics["train"]["items"] == 1297
     # A table learns its training images by heart, as far as the validation images let it.
     assert metrics["train"]["nats_per_item"] < metrics["test"]["nats_per_item"]
@@ -89,6 +90,38 @@ def test_a_run_from_before_weight_decay_can_still_be_read(zoo, run):
     assert zoo("evaluate", run, "--particles", 2) == 0
 
 
+def test_a_run_from_before_there_was_a_choice_of_the_bound_can_still_be_read(zoo, run, capsys):
+    config = read(run / "config.json")
+    assert config.pop("bound") == "importance-weighted"
+    (run / "config.json").write_text(json.dumps(config))
+    metrics = read(run / "metrics.json")
+    assert metrics["test"].pop("bound") == "importance-weighted"
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    assert zoo("train", "vae", *SMALL, "--out", run) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "trained already" in shown and "importance samples" in shown
+    assert zoo("evaluate", run, "--particles", 2) == 0
+    assert read(run / "metrics.json")["test"]["bound"] == "importance-weighted"
+
+
+def test_a_recipe_chooses_the_bound_and_the_command_line_another(zoo, monkeypatch, tmp_path, capsys):
+    digits = {**VAE.recipes["digits"], "particles": 3, "bound": "elbo"}
+    monkeypatch.setattr(VAE, "recipes", {"digits": digits})
+    monkeypatch.setenv("COLUMNS", "150")
+    said = {
+        "elbo": "log p(x) is bounded from below by the ELBO, mean over 3 draws of noise per item",
+        "importance-weighted": "bounded from below by 3 importance samples per item",
+    }
+    for out, words, bound in (
+        ("recipe", (), "elbo"),
+        ("other", ("--evaluation-bound", "importance-weighted"), "importance-weighted"),
+    ):
+        assert zoo("train", "vae", *SMALL, "--out", out, *words) == 0
+        assert said[bound] in " ".join(capsys.readouterr().out.split())
+        assert read(tmp_path / out / "config.json")["bound"] == bound
+        assert read(tmp_path / out / "metrics.json")["test"]["bound"] == bound
+
+
 def test_history_has_a_row_for_each_epoch(run):
     rows = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
@@ -114,6 +147,7 @@ def test_options_reach_the_configuration(zoo, tmp_path):
         "objective": ("--objective", "importance-weighted"),
         "num_particles": ("--particles", 3),
         "particles": ("--evaluation-particles", 5),
+        "bound": ("--evaluation-bound", "elbo"),
         "epochs": ("--epochs", 2),
         "batch_size": ("--batch-size", 500),
         "lr": ("--lr", 0.01),
@@ -130,7 +164,8 @@ def test_options_reach_the_configuration(zoo, tmp_path):
     came = {**config, **config["fit"], **config["objective_arguments"]}
     assert {name: came[name] for name in options} == {name: option[1] for name, option in options.items()}
     assert config["arguments"] == {"latent_dim": 3, "hidden": [8]}
-    assert read(tmp_path / "run" / "metrics.json")["test"]["particles"] == 5
+    test = read(tmp_path / "run" / "metrics.json")["test"]
+    assert (test["particles"], test["bound"]) == (5, "elbo")
 
 
 def test_the_folder_is_named_after_model_and_data(zoo, tmp_path):
@@ -182,12 +217,12 @@ def test_logger_tensorboard_says_what_to_install(refused, monkeypatch):
 
 
 def test_the_table_says_which_way_the_bound_goes(zoo, trained, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "150")
     assert zoo("train", "vae", "--out", trained / "vae", *SMALL) == 0
     shown = " ".join(capsys.readouterr().out.split())
     nats = read(trained / "vae" / "metrics.json")["test"]["nats_per_item"]
     assert f"≤ {nats:.2f} ± " in shown
-    assert "an upper bound: 1,000 importance samples per item bound log p(x) from below" in shown
+    assert "log p(x) is bounded from below by 1,000 importance samples per item" in shown
     assert "3 epochs" in shown
 
 
@@ -240,6 +275,12 @@ def test_a_file_in_the_place_of_the_folder_is_kept(refused, tmp_path):
 
 def test_a_loss_that_is_no_number_ends_in_one_line(refused, tmp_path):
     assert "lower lr" in refused("train", "vae", "--lr", "1e10", "--out", "run", *SMALL, code=1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_layer_that_gives_no_number_ends_in_one_line_that_names_it(refused, tmp_path):
+    line = refused("train", "nice", "--data", "digits-levels", "--lr", "1e10", "--out", "run", *SMALL, code=1)
+    assert "layer " in line and "Coupling) gives a " in line and "not finite" in line
     assert not (tmp_path / "run").exists()
 
 

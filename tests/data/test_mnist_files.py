@@ -141,6 +141,45 @@ def test_parts_are_the_files_in_order(files, arrays, tmp_path):
     assert len({part.seed for part in (data.train, data.valid, data.test)}) == 3
 
 
+def test_levels_are_the_bytes_of_the_same_files_in_the_same_split(files, arrays, tmp_path):
+    folder = write(tmp_path / "here", files)
+    levels, binary = load("mnist-levels", folder=folder), load("mnist", folder=folder)
+    assert (levels.name, levels.event_shape, levels.num_classes) == ("mnist-levels", (28, 28), 10)
+    assert (levels.fold, levels.num_folds) == (None, 1)
+    assert vars(levels.support) == vars(constraints.integer_interval(0, 255))
+    assert levels.description != binary.description
+    images, _, test_images, _ = arrays.values()
+    expected = images[:50], images[50:], test_images
+    for part, other, grey in zip(
+        (levels.train, levels.valid, levels.test),
+        (binary.train, binary.valid, binary.test),
+        expected,
+        strict=True,
+    ):
+        assert part.x.dtype == torch.int64 and part.x.tolist() == grey.tolist()
+        assert torch.equal(part.y, other.y) and part.y.dtype == torch.int64
+        assert not part.dynamic and part.intensities is None
+        index = torch.tensor([3, 0, 3])
+        assert torch.equal(part.batch(index), part.x[index])
+        assert levels.support.check(part.x).all()
+    assert levels.train.x.min() == 0 and levels.train.x.max() == 255
+
+
+def test_levels_share_mirrors_and_cache_with_the_binary_set(files, serve, tmp_path, monkeypatch):
+    mirror, requests = serve(files)
+    mirrors_are(monkeypatch, mirror)
+    levels = load("mnist-levels")
+    assert requests == list(files)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["mnist"]
+    assert torch.equal(levels.test.y, load("mnist").test.y)
+    assert requests == list(files), "no file is fetched twice"
+
+
+def test_levels_are_of_the_digits_and_not_of_the_clothes(files, clothes, tmp_path):
+    with pytest.raises(ValueError, match="of Fashion-MNIST, expected that of MNIST"):
+        load("mnist-levels", folder=write(tmp_path / "here", clothes))
+
+
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("where", ["folder", "data-dir", "data-dir/mnist", "cache"])
 def test_files_are_found(where, compressed, files, tmp_path, monkeypatch):
@@ -363,6 +402,18 @@ def test_the_real_files(name):
     grey = data.train.intensities[index]
     assert batch[grey == 0].sum() == 0 and batch[grey == 255].all()
     assert batch.mean().item() == pytest.approx(grey.double().mean().item() / 255, abs=0.005)
+
+
+def test_the_real_levels():
+    if not is_here("mnist"):
+        pytest.skip("ZOO_DATA_DIR has no mnist")
+    data = load("mnist-levels")
+    assert [len(part) for part in (data.train, data.valid, data.test)] == [50_000, 10_000, 10_000]
+    assert data.test.x.dtype == torch.int64 and (data.test.x.min(), data.test.x.max()) == (0, 255)
+    binary = load("mnist")
+    for part, other in ((data.train, binary.train), (data.valid, binary.valid), (data.test, binary.test)):
+        assert torch.equal(part.x[:100].to(torch.uint8), other.intensities[:100])
+        assert torch.equal(part.y, other.y)
 
 
 def test_a_data_dir_that_is_the_folder_of_one_real_set_never_gives_the_other(monkeypatch, tmp_path):

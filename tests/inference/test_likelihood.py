@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from typing import get_args
 
 import pyro
 import pyro.distributions as dist
@@ -12,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import inference
 import zoo
+from inference.likelihood import Bound
 from zoo.data.dataset import Split
 
 X = torch.randn(12, 2, generator=torch.Generator().manual_seed(0)) * 1.5
@@ -53,7 +55,7 @@ def test_exact_posterior_gives_the_evidence_with_any_particle():
     assert result.mean == result.per_item.mean().item() == -result.nats_per_item
     assert result.standard_error == pytest.approx(result.per_item.std().item() / math.sqrt(12))
     assert result.bits_per_dim == pytest.approx(-result.mean / (2 * math.log(2)))
-    assert str(result).endswith("bits per dimension (lower bound, 3 particles, 12 items)")
+    assert str(result).endswith("bits per dimension (lower bound, 3 importance samples per item, 12 items)")
 
 
 def test_poor_guide_is_within_its_own_error_and_the_error_is_the_spread():
@@ -69,17 +71,104 @@ def test_poor_guide_is_within_its_own_error_and_the_error_is_the_spread():
 
 def test_stream_is_the_sum_of_all_weights():
     from inference.importance import log_weights
-    from inference.likelihood import _streamed
+    from inference.likelihood import _log_of_mean
     from inference.program import Program
 
     program = Program(model, poor_guide)
     torch.manual_seed(0)
-    streamed, variance = _streamed(program, X, 11, 4)
+    streamed, variance = _log_of_mean(program, X, 11, 4)
     torch.manual_seed(0)
     weights = torch.cat([log_weights(program, X, num_particles=k) for k in (4, 4, 3)]).double()
     assert torch.allclose(streamed, weights.logsumexp(0) - math.log(11))
     normed = weights.exp() / weights.exp().mean(0)
     assert torch.allclose(variance, normed.var(0, correction=0) / 11, atol=1e-9)
+
+
+# The ELBO of `poor_guide`, of twice the posterior's scale and its mean, in closed form: log w is
+# log p(x) + log 2 - 3/2 e² with e standard normal.
+
+GAP = 1.5 - math.log(2)
+VARIANCE = 4.5
+
+
+def test_elbo_is_below_the_evidence_by_the_divergence_of_the_guide():
+    result = estimate(x=X.double(), guide=poor_guide, particles=4000, bound="elbo")
+    assert (result.kind, result.bound, result.particles) == ("lower bound", "elbo", 4000)
+    error = math.sqrt(VARIANCE / 4000)
+    assert result.monte_carlo_error == pytest.approx(error / math.sqrt(12), rel=0.03)
+    assert torch.allclose(result.per_item, evidence(X) - GAP, atol=4 * error, rtol=0)
+    assert result.mean == pytest.approx(evidence(X).mean().item() - GAP, abs=4 * result.monte_carlo_error)
+    assert str(result).endswith("(lower bound, the ELBO, mean over 4,000 draws per item, 12 items)")
+
+
+def test_error_of_the_elbo_is_the_spread_of_its_mean():
+    results = [estimate(guide=poor_guide, particles=10, bound="elbo", seed=seed) for seed in range(200)]
+    means = torch.tensor([result.mean for result in results]).double()
+    claimed = torch.tensor([result.monte_carlo_error for result in results]).double().square().mean().sqrt()
+    assert claimed.item() == pytest.approx(math.sqrt(VARIANCE / 10 / 12), rel=0.1)
+    assert means.std().item() == pytest.approx(claimed.item(), rel=0.2)
+    assert means.mean().item() == pytest.approx(
+        evidence(X).mean().item() - GAP, abs=4 * claimed.item() / math.sqrt(200)
+    )
+
+
+def test_exact_posterior_gives_the_evidence_by_the_elbo_too():
+    result = estimate(x=X.double(), guide=posterior, particles=3, bound="elbo")
+    assert torch.allclose(result.per_item, evidence(X), atol=1e-6, rtol=0)
+    assert result.monte_carlo_error < 1e-6
+
+
+def test_elbo_is_below_the_other_bound_on_the_same_draws():
+    elbo, weighted = (
+        estimate(guide=poor_guide, particles=5, bound=bound) for bound in ("elbo", "importance-weighted")
+    )
+    assert (elbo.per_item < weighted.per_item).all()
+    assert estimate(guide=poor_guide, particles=5).bound == "importance-weighted"
+
+
+def test_a_single_particle_gives_both_bounds_alike_and_shows_no_spread():
+    weighted, elbo = (estimate(guide=poor_guide, particles=1, bound=bound) for bound in get_args(Bound))
+    assert torch.equal(elbo.per_item, weighted.per_item)
+    assert math.isnan(elbo.monte_carlo_error) and math.isnan(weighted.monte_carlo_error)
+    assert "mean over 1 draw per item" in str(elbo) and "1 importance sample per item" in str(weighted)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 4, 11, 100])
+def test_stream_of_logs_is_their_mean_and_spread(monkeypatch, at_a_time):
+    from inference.likelihood import _mean_of_logs
+
+    # Small differences of large numbers: a sum of squares would lose them.
+    weights = torch.randn(11, 3, generator=torch.Generator().manual_seed(0)).double() - 1e7
+    left = list(weights)
+    monkeypatch.setattr(
+        "inference.likelihood.log_weights",
+        lambda program, batch, num_particles: torch.stack([left.pop(0) for _ in range(num_particles)]),
+    )
+    mean, variance = _mean_of_logs(None, torch.zeros(3), 11, at_a_time)
+    assert torch.allclose(mean, weights.mean(0), atol=0, rtol=1e-15)
+    assert torch.allclose(variance, weights.var(0) / 11, rtol=1e-6)
+    assert not left
+
+
+def test_an_impossible_draw_makes_the_elbo_minus_infinity_and_leaves_the_other_finite(monkeypatch):
+    weights = torch.tensor([[0.0], [-math.inf], [0.0]])
+    monkeypatch.setattr(
+        "inference.likelihood.log_weights", lambda program, batch, num_particles: weights[:num_particles]
+    )
+    elbo, weighted = (
+        estimate(x=X[:1], guide=poor_guide, particles=3, bound=b) for b in get_args(Bound)[::-1]
+    )
+    assert elbo.mean == -math.inf and math.isnan(elbo.monte_carlo_error)
+    assert weighted.mean == pytest.approx(math.log(2 / 3))
+
+
+def test_memory_of_the_elbo_does_not_grow_with_the_particles():
+    sizes = []
+    for particles in (100, 2000):
+        with Largest() as largest:
+            estimate(guide=poor_guide, particles=particles, chunk=240, bound="elbo")
+        sizes.append(largest.numel)
+    assert sizes[0] == sizes[1] <= 240 * 2
 
 
 def test_figure_does_not_depend_on_the_chunk():
@@ -124,6 +213,7 @@ def test_program_without_latent_sites_is_exact():
 
     result = inference.log_likelihood(plain, X, progress=False)
     assert (result.kind, result.particles, result.monte_carlo_error) == ("exact", 0, 0.0)
+    assert result.bound is None and "(exact, 12 items)" in str(result)
     assert torch.allclose(result.per_item, dist.Normal(1.0, 2.0).log_prob(X).sum(-1).double())
 
 
@@ -143,9 +233,9 @@ class Fake:
 
 def test_exact_density_is_asked_for():
     fake = Fake("exact")
-    result = inference.log_likelihood(fake, X.repeat(20, 1), progress=False)
+    result = inference.log_likelihood(fake, X.repeat(20, 1), bound="elbo", progress=False)
     assert torch.allclose(result.per_item, -X.repeat(20, 1).sum(-1).double())
-    assert (result.kind, result.particles) == ("exact", 0)
+    assert (result.kind, result.bound, result.particles) == ("exact", None, 0)
     assert sum(fake.batches) == 240 and max(fake.batches) <= 100
 
 
@@ -160,6 +250,7 @@ def test_model_without_a_likelihood_is_refused(density):
     [
         ({"particles": 0}, "must be at least 1, got 0"),
         ({"chunk": 0}, "must be at least 1"),
+        ({"bound": "iwae"}, "bound must be one of importance-weighted, elbo, got 'iwae'"),
         ({"x": X.clone().index_fill_(0, torch.tensor([1]), math.nan)}, "NaN in 2 of the entries"),
         ({"x": X[:0]}, "expected at least one item"),
         ({"x": [1.0]}, "expected a tensor of items, got list"),

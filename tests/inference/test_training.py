@@ -281,6 +281,31 @@ def test_loss_that_is_not_finite_names_the_epoch_and_keeps_the_best_weights(wher
     assert objective.weight.item() == 1 + after
 
 
+class Refuses(nn.Module):
+    """Gives up by itself after so many steps of training, or in validation after those."""
+
+    def __init__(self, where: str, after: int) -> None:
+        super().__init__()
+        self.weight, self.where, self.after, self.steps = nn.Parameter(torch.ones(())), where, after, 0
+
+    def forward(self, batch):
+        self.steps += self.training
+        if self.steps > self.after and self.training == (self.where == "train"):
+            raise FloatingPointError("layer 3 (Coupling) gives a value that is not finite")
+        return -self.weight
+
+
+@pytest.mark.parametrize("where", ["train", "valid"])
+@pytest.mark.parametrize("after", [0, 3])
+def test_an_objective_that_gives_up_is_passed_on_with_the_best_weights(where, after):
+    objective = Refuses(where, after)
+    items = torch.zeros(2, 1)  # two steps an epoch: the first error may come amid one
+    with pytest.raises(FloatingPointError, match="^layer 3"):
+        fit(objective, items, valid=items, epochs=6, batch_size=1, lr=1.0, optimizer=torch.optim.SGD)
+    whole_epochs = after // 2
+    assert objective.weight.item() == 1 + 2 * whole_epochs
+
+
 def test_loss_that_is_not_finite_is_found_within_a_long_epoch():
     objective = Explodes("loss", after=20)
     with pytest.raises(FloatingPointError, match="in epoch 1, by step 100"):

@@ -19,6 +19,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 
 from zoo.autoregressive.recursion import NeuralAutoregressive
+from zoo.model import refuse_constant_entries
 
 Mixture = Literal["gaussian", "logistic"]
 
@@ -108,9 +109,4 @@ class RNADE(NeuralAutoregressive):
         Raises:
             ValueError: If one is the same in all items.
         """
-        constant = (x == x[:1]).flatten(1).all(0).nonzero().flatten().tolist()
-        if constant:
-            raise ValueError(
-                f"RNADE expects entries that vary between the training items, got entry {constant[0]} (and "
-                f"{len(constant) - 1} more) that is {x.flatten(1)[0, constant[0]].item():g} in all {len(x)}"
-            )
+        refuse_constant_entries("RNADE", x)

@@ -56,7 +56,9 @@ def _run(args: list[str]) -> int:
         return _say(_usage_message(error), 2)
     except (UsageFault, ValueError) as error:
         return _say(str(error), 2)
-    except (EnvironmentFault, FloatingPointError, MemoryError) as error:
+    except (ZeroDivisionError, OverflowError):  # mistakes of ours
+        raise
+    except (EnvironmentFault, ArithmeticError, MemoryError) as error:  # no finite number, no convergence
         return _say(str(error) or "out of memory", 1)
     except OSError as error:
         return _say(f"{error.strerror}: {error.filename}" if error.filename else str(error), 1)

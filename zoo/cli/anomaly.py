@@ -53,7 +53,7 @@ def anomaly(
         ),
     ] = None,
     particles: Annotated[
-        int | None, typer.Option(min=1, help="Importance samples per item; left out, the recipe's.")
+        int | None, typer.Option(min=1, help="Draws per item in the bound; left out, the recipe's.")
     ] = None,
     items: Annotated[
         int | None, typer.Option(min=2, help="Use so many test items, chosen by the seed; left out, all.")
@@ -100,7 +100,11 @@ def anomaly(
 
     def log_prob(x: "Tensor", what: str) -> Any:
         estimate = inference.log_likelihood(
-            model, x, particles=config["particles"] if particles is None else particles, seed=seed
+            model,
+            x,
+            particles=config["particles"] if particles is None else particles,
+            bound=config["bound"],
+            seed=seed,
         )
         if not estimate.per_item.isfinite().all():
             raise FloatingPointError(f"log p(x) is not finite for some of the {what}")
@@ -124,6 +128,7 @@ def anomaly(
         "data": config["data"],
         "fold": config["fold"],
         "kind": of_test.kind,
+        "bound": of_test.bound,
         "particles": of_test.particles,
         "seed": seed,
         "items": len(test),
@@ -251,7 +256,7 @@ def _in_words(auc: float, error: float) -> str:
 def _print(figures: dict[str, Any]) -> None:
     from rich.console import Console
 
-    from zoo.cli.report import counted, plain_table
+    from zoo.cli.report import drawn, plain_table
 
     bound = "≤ " if figures["kind"] == "lower bound" else ""
     table = plain_table("items", "what they are", "nats", "AUC", "in words")
@@ -266,11 +271,10 @@ def _print(figures: dict[str, Any]) -> None:
             f"{result['auc']:.3f} ± {result['standard_error']:.3f}",
             _in_words(result["auc"], result["standard_error"]),
         )
-    samples = counted(figures["particles"], "importance sample")
     how = {
         "exact": "exact",
-        "lower bound": f"bounded from below by {samples} per item",
-        "estimate": f"estimated{f', by {samples}' if figures['particles'] else ''}",
+        "lower bound": f"bounded from below {drawn(figures)}",
+        "estimate": f"estimated{', ' if drawn(figures) else ''}{drawn(figures)}",
     }
     console = Console(highlight=False)
     console.print(table)

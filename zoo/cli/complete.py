@@ -67,7 +67,7 @@ def complete(
 
     import inference
     from inference.checkpoint import write_atomically
-    from zoo.cli.pictures import completions, to_npy, to_png
+    from zoo.cli.pictures import completions, highest_level, to_npy, to_png
     from zoo.cli.report import counted, say
     from zoo.cli.run_folder import RunFolder
     from zoo.data import load
@@ -91,7 +91,8 @@ def complete(
         model, x, observed, num=num, method=method, particles=particles, sweeps=sweeps, seed=seed
     )
     if out.suffix == ".png":
-        data = to_png(completions(x, observed, result.draws, name=type(model).__name__))
+        name, highest = type(model).__name__, highest_level(model)
+        data = to_png(completions(x, observed, result.draws, name=name, highest=highest))
     else:
         data = to_npy(result.draws)
     write_atomically(out, data)

@@ -5,11 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.cli.errors import choose
+from zoo.cli.recipe import BOUNDS
+
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of zoo train.")],
     particles: Annotated[
-        int | None, typer.Option(min=1, help="Importance samples per item; left out, the recipe's.")
+        int | None, typer.Option(min=1, help="Draws per item in the bound; left out, the recipe's.")
+    ] = None,
+    bound: Annotated[
+        str | None, typer.Option(help=f"On log p(x), one of {', '.join(BOUNDS)}; left out, the recipe's.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of whatever is drawn.")] = 0,
 ) -> None:
@@ -17,20 +23,23 @@ def evaluate(
 
     The metrics.json and the pictures of the run folder are written anew.
     """
+    if bound is not None:
+        choose("bound", bound, BOUNDS)
+
     from zoo.cli.report import print_metrics, report_folds
     from zoo.cli.run_folder import RunFolder
 
     folder = RunFolder(run)
     folds = [] if (run / "config.json").exists() else folder.folds
     for fold in folds:
-        _evaluate_one(fold, particles, seed)
+        _evaluate_one(fold, particles, bound, seed)
     if folds:
         report_folds(run)
     else:
-        print_metrics(_evaluate_one(folder, particles, seed))
+        print_metrics(_evaluate_one(folder, particles, bound, seed))
 
 
-def _evaluate_one(folder: Any, particles: int | None, seed: int) -> dict[str, Any]:
+def _evaluate_one(folder: Any, particles: int | None, bound: str | None, seed: int) -> dict[str, Any]:
     from zoo.cli.pictures import draw_pictures
     from zoo.cli.report import test_metrics
     from zoo.data import load
@@ -51,7 +60,7 @@ def _evaluate_one(folder: Any, particles: int | None, seed: int) -> dict[str, An
     dataset = load(config["data"], fold=config["fold"])
     if config["labels"] is not None:
         dataset = dataset.with_labels(config["labels"], seed=config["seed"])
-    metrics = before | test_metrics(model, dataset, config, particles=particles, seed=seed)
+    metrics = before | test_metrics(model, dataset, config, particles=particles, bound=bound, seed=seed)
     draw_pictures(model, dataset, folder)
     folder.write_json("metrics.json", metrics)
     return metrics

@@ -7,13 +7,15 @@ def list_models() -> None:
 
     from zoo.cli.report import plain_table
     from zoo.data import DESCRIPTIONS
+    from zoo.flows.flow import Flow
     from zoo.registry import MODELS, model_class
 
     models = plain_table("model", "what it is", "density", "recipes for")
     for name in MODELS:
         cls = model_class(name)
         summary = (cls.__doc__ or "").strip().splitlines()[0]
-        models.add_row(name, summary, cls.density, ", ".join(cls.recipes))
+        density = "exact, or a bound on levels" if issubclass(cls, Flow) else cls.density
+        models.add_row(name, summary, density, ", ".join(cls.recipes))
     data = plain_table("data", "what it is")
     models.columns[0].no_wrap = data.columns[0].no_wrap = True  # names are to be copied
     for name, description in DESCRIPTIONS.items():

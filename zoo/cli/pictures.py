@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
+
+from zoo.cli.report import counted, say
+from zoo.flows.fixed_point import ConvergenceError
 
 if TYPE_CHECKING:
     from zoo.cli.run_folder import RunFolder
@@ -21,29 +25,47 @@ GAP_COLOUR = torch.tensor([0.72, 0.82, 0.92], dtype=torch.float64)
 HIDDEN_COLOUR = torch.tensor([0.95, 0.6, 0.2], dtype=torch.float64)
 """What a model was not shown: no grey either."""
 
+INVERTED = 100
+"""Test items whose inversion is watched."""
+
 
 @torch.no_grad()
 def draw_pictures(model: "GenerativeModel", dataset: "Dataset", run: "RunFolder") -> list[str]:
-    """Draws every picture that the model has, into the run folder; returns their names."""
+    """Draws every picture that the model has, into the run folder; returns their names.
+
+    A picture whose items cannot be drawn, for instance by an inverse that does not converge, is left out with
+    a line that says so: the training that it would show is not lost for it.
+    """
     from inference.checkpoint import write_atomically
 
     images = len(model.event_shape) > 1
-    pictures: dict[str, Figure] = {"samples.png": _samples(model, dataset)}
+    pictures: dict[str, Callable[[], Figure]] = {"samples.png": lambda: _samples(model, dataset)}
     if images and hasattr(model, "reconstruct"):
-        pictures["reconstructions.png"] = _reconstructions(model, dataset.test.x)
-    if images and hasattr(model, "decode"):
+        pictures["reconstructions.png"] = lambda: _reconstructions(model, dataset.test.x)
+    if images and hasattr(model, "decode") and hasattr(model, "latent_dim"):  # the code is a vector
         if getattr(model, "num_classes", None):
-            pictures["labels.png"] = _by_label(model)
+            pictures["labels.png"] = lambda: _by_label(model)
         elif model.latent_dim == 2:
-            pictures["manifold.png"] = _manifold(model)
+            pictures["manifold.png"] = lambda: _manifold(model)
         else:
-            pictures["traversals.png"] = _traversals(model, dataset.test.x)
+            pictures["traversals.png"] = lambda: _traversals(model, dataset.test.x)
+    pairs = _pairs(dataset.test) if images and hasattr(model, "interpolate") else []
+    if pairs:
+        pictures["interpolations.png"] = lambda: _interpolations(model, dataset.test.x, pairs)
+    if images and hasattr(model, "invert"):
+        pictures["inversion.png"] = lambda: _inversion(model, dataset.test.x[:INVERTED])
     history = run.history()
     if history:
-        pictures["learning_curve.png"] = learning_curve(history)
-    for name, figure in pictures.items():
-        write_atomically(run.path / name, to_png(figure))
-    return list(pictures)
+        pictures["learning_curve.png"] = lambda: learning_curve(history)
+    drawn = []
+    for name, draw in pictures.items():
+        try:
+            write_atomically(run.path / name, to_png(draw()))
+        except (FloatingPointError, ConvergenceError) as error:
+            say(f"{name} is not drawn: {error}")
+        else:
+            drawn.append(name)
+    return drawn
 
 
 def to_png(figure: Figure) -> bytes:
@@ -67,6 +89,7 @@ def item_grid(
     title: str = "",
     rows: list[str] | None = None,
     hidden: Tensor | None = None,
+    highest: float | None = None,
 ) -> Figure:
     """Items as a grid: images as tiles, vectors as histograms of their entries.
 
@@ -76,11 +99,12 @@ def item_grid(
         title: What stands above.
         rows: What stands left of each row.
         hidden: Which entries of images are not to be seen: bool, of their shape.
+        highest: What is full ink; None is the largest of these entries, or 1 where that is larger.
     """
     if items.dim() == 2:
         return _histograms({"drawn": items}, title)
     tiles = items.double().cpu()
-    low, high = min(0.0, tiles.min().item()), max(1.0, tiles.max().item())
+    low, high = min(0.0, tiles.min().item()), max(1.0, tiles.max().item()) if highest is None else highest
     tiles = (tiles - low) / (high - low)
     if tiles.dim() == 4 and tiles.shape[1] == 3:
         tiles = tiles.movedim(1, -1)
@@ -116,7 +140,14 @@ def item_grid(
     return figure
 
 
-def completions(x: Tensor, observed: Tensor, draws: Tensor, *, name: str) -> Figure:
+def highest_level(model: "GenerativeModel") -> float | None:
+    """What is full ink among a model's items: K - 1 of K levels; None where they are no levels."""
+    return getattr(getattr(model, "support", None), "upper_bound", None)
+
+
+def completions(
+    x: Tensor, observed: Tensor, draws: Tensor, *, name: str, highest: float | None = None
+) -> Figure:
     """A row for each image: with its hidden part in orange, its completions, the original.
 
     Args:
@@ -124,6 +155,7 @@ def completions(x: Tensor, observed: Tensor, draws: Tensor, *, name: str) -> Fig
         observed: Which entries are not hidden, of the same shape.
         draws: Shape ``(num, items, *event_shape)``.
         name: Of the model.
+        highest: What is full ink, as in `item_grid`.
     """
     tiles = torch.cat([x[None], draws.to(x.device), x[None]]).transpose(0, 1)
     hidden = torch.zeros(tiles.shape, dtype=torch.bool)
@@ -134,6 +166,7 @@ def completions(x: Tensor, observed: Tensor, draws: Tensor, *, name: str) -> Fig
         title=f"left: hidden part in orange; then completions by {name}; right: the original",
         rows=[str(item) for item in range(len(x))],
         hidden=hidden.flatten(0, 1),
+        highest=highest,
     )
 
 
@@ -190,6 +223,7 @@ def _samples(model: "GenerativeModel", dataset: "Dataset") -> Figure:
         torch.cat([model.sample(6 * COLUMNS, seed=0), dataset.test.x[: 2 * COLUMNS]]),
         title=f"draws from {name}; the last two rows are test items",
         rows=["drawn"] * 6 + ["real"] * 2,
+        highest=highest_level(model),
     )
 
 
@@ -201,6 +235,7 @@ def _reconstructions(model: Any, x: Tensor) -> Figure:
         columns=min(COLUMNS, len(x)),
         title="test items and the mean of p(x | code)",
         rows=["real", "reconstructed"] * (len(pairs) // (2 * min(COLUMNS, len(x)))),
+        highest=highest_level(model),
     )
 
 
@@ -245,6 +280,60 @@ def _by_label(model: Any) -> Figure:
         title="mean of p(x | y, z): a row for each label, a column for each code",
         rows=[str(label) for label in range(model.num_classes)],
     )
+
+
+def _pairs(split: Any, most: int = 8) -> list[tuple[int, int]]:
+    """Pairs of the first items of a split, with different labels where there are labels; no item twice."""
+    left = list(range(min(len(split.x), 20 * most)))
+    pairs: list[tuple[int, int]] = []
+    while left and len(pairs) < most:
+        start = left.pop(0)
+        for end in left:
+            if split.y is None or split.y[end] != split.y[start]:
+                left.remove(end)
+                pairs.append((start, end))
+                break
+    return pairs
+
+
+def _interpolations(model: Any, x: Tensor, pairs: list[tuple[int, int]], steps: int = 11) -> Figure:
+    """A row for each pair of test items: these themselves at the ends, and what lies between their codes."""
+    start, end = (x[list(side)] for side in zip(*pairs, strict=True))
+    way = model.interpolate(start, end, steps)
+    rows = torch.cat([start[:, None], way[:, 1:-1].to(x.device), end[:, None]], 1)
+    return item_grid(
+        rows.flatten(0, 1),
+        columns=steps,
+        title=f"from one test item to another through the codes of {type(model).__name__}; ends are real",
+        highest=highest_level(model),
+    )
+
+
+def _inversion(model: Any, x: Tensor) -> Figure:
+    """How far the inverse of each layer is off after so many iterations, for the codes of test items."""
+    codes = model.encode(x)
+    eps = torch.finfo(codes.dtype).eps
+    tolerance = 64 * eps
+    found = model.invert(codes, tolerance=tolerance)
+    figure = Figure(figsize=(5, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    for number, report in enumerate(found):
+        history = report.history.double().cpu().clamp(min=eps / 4)  # 0 has no place on the axis
+        for name, errors, colour in (
+            ("largest", history.amax(1), "tab:red"),
+            ("median", history.median(1).values, "tab:blue"),
+        ):
+            label = f"{name} of {len(x):,} test items, a line for each layer" if number == 0 else None
+            axes.semilogy(range(len(errors)), errors, color=colour, linewidth=0.8, alpha=0.8, label=label)
+    axes.axhline(tolerance, color="black", linewidth=0.8, linestyle="--", label=f"tolerance, {tolerance:.1e}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("iterations")
+    axes.set_ylabel("inversion error, max |f(x) - y|")
+    axes.set_title(
+        f"inverse of {counted(len(found), 'layer')} of {type(model).__name__}", fontsize=9, loc="left"
+    )
+    axes.legend(fontsize=7)
+    return figure
 
 
 def _histograms(groups: dict[str, Tensor], title: str) -> Figure:

@@ -20,6 +20,9 @@ OBJECTIVES = {
 }
 """Name in a recipe and on the command line, and the class in `inference`."""
 
+BOUNDS = ("importance-weighted", "elbo")
+"""Those of `inference.log_likelihood`; a recipe that names none reports the first."""
+
 FIT_DEFAULTS: dict[str, Any] = {
     "epochs": 100,
     "batch_size": 100,
@@ -47,6 +50,7 @@ CONFIG_TYPES: dict[str, Any] = {
     "objective_arguments": dict,
     "fit": dict,
     "particles": int,
+    "bound": str,
     "devices": int,
     "seed": int,
     "init": str | None,
@@ -76,6 +80,7 @@ def resolve(
     objective_arguments: dict[str, Any] | None = None,
     fit: dict[str, Any] | None = None,
     particles: int | None = None,
+    bound: str | None = None,
     labels: int | None = None,
     seed: int = 0,
     devices: int = 1,
@@ -84,8 +89,8 @@ def resolve(
     """The whole configuration of a run, as plain data: the recipe, and over it what was asked for.
 
     Raises:
-        UsageFault: If the model has no recipe for the data set, or the objective, the schedule or the
-            precision is unknown.
+        UsageFault: If the model has no recipe for the data set, or the objective, the bound, the schedule or
+            the precision is unknown.
     """
     from zoo.registry import model_class
 
@@ -109,6 +114,7 @@ def resolve(
         "objective_arguments": {**of_recipe, **(objective_arguments or {})},
         "fit": fit,
         "particles": particles or recipe.get("particles", 1000),
+        "bound": choose("bound", bound or recipe.get("bound", BOUNDS[0]), BOUNDS),
         "devices": devices,
         "seed": seed,
         "init": init,
@@ -119,7 +125,8 @@ def check_config(config: dict[str, Any], path: Path) -> None:
     """Checks that a configuration read from a file is one that `resolve` could have made.
 
     Raises:
-        UsageFault: If an entry is missing or of another type, or the model or the data set is unknown.
+        UsageFault: If an entry is missing or of another type, or the model, the data set or the bound is
+            unknown.
     """
     from zoo.data import DESCRIPTIONS
     from zoo.registry import MODELS
@@ -136,6 +143,7 @@ def check_config(config: dict[str, Any], path: Path) -> None:
         raise UsageFault(f"{path} is damaged: there is no fit.{unknown[0]}")
     choose("model", config["model"], MODELS, where=f" in {path}")
     choose("data set", config["data"], DESCRIPTIONS, where=f" in {path}")
+    choose("bound", config["bound"], BOUNDS, where=f" in {path}")
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:

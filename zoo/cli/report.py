@@ -25,6 +25,12 @@ PROBE_ITEMS = 10_000
 TRAIN_ITEMS = 10_000
 """Training items whose likelihood stands beside that of the test items, at most."""
 
+INVERTED = 1000
+"""Test items that are inverted; where there are fewer, each several times with other noise."""
+
+INVERSION_TOLERANCE = 1e-5
+"""Largest residual of a layer's equation."""
+
 
 def say(text: str) -> None:
     """Prints one line for the user."""
@@ -36,12 +42,27 @@ def counted(num: int, what: str) -> str:
     return f"{num:,} {what}{'' if num == 1 else 's'}"
 
 
+def drawn(figures: dict[str, Any]) -> str:
+    """Which draws a figure comes from, in words; empty where it comes from none.
+
+    Args:
+        figures: With ``particles`` and ``bound``, as `inference.LikelihoodEstimate` has them; those of runs
+            from before there was a choice of the bound have no ``bound``.
+    """
+    if not figures.get("particles"):
+        return ""
+    if figures.get("bound") == "elbo":
+        return f"by the ELBO, mean over {counted(figures['particles'], 'draw')} of noise per item"
+    return f"by {counted(figures['particles'], 'importance sample')} per item"
+
+
 def test_metrics(
     model: "GenerativeModel",
     dataset: "Dataset",
     config: dict[str, Any],
     *,
     particles: int | None = None,
+    bound: str | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Every figure that the model has on the test items: likelihood, accuracy, probe.
@@ -50,15 +71,21 @@ def test_metrics(
         model: A trained model.
         dataset: What it was trained on.
         config: Its configuration.
-        particles: For importance sampling; None takes the recipe's.
+        particles: Draws per item where log p(x) is bounded; None takes the recipe's.
+        bound: Which one, of `zoo.cli.recipe.BOUNDS`; None takes the recipe's.
         seed: Seed of whatever is drawn.
     """
     import inference
 
     started = time.monotonic()
     estimate = inference.log_likelihood(
-        model, dataset.test, particles=config["particles"] if particles is None else particles, seed=seed
+        model,
+        dataset.test,
+        particles=config["particles"] if particles is None else particles,
+        bound=bound or config["bound"],
+        seed=seed,
     )
+    error = estimate.monte_carlo_error
     model.to(dataset.test.x.device)  # where scikit-learn and matplotlib read
     metrics: dict[str, Any] = {
         "test": {
@@ -66,8 +93,9 @@ def test_metrics(
             "standard_error": estimate.standard_error,
             "bits_per_dim": estimate.bits_per_dim,
             "kind": estimate.kind,
+            "bound": estimate.bound,
             "particles": estimate.particles,
-            "monte_carlo_error": estimate.monte_carlo_error,
+            "monte_carlo_error": None if math.isnan(error) else error,  # JSON has no NaN
             "items": len(estimate.per_item),
             "seconds": round(time.monotonic() - started, 1),
         }
@@ -78,6 +106,8 @@ def test_metrics(
         metrics["train"] = {"nats_per_item": seen.nats_per_item, "items": len(items)}
     if len(dataset.event_shape) == 1 and dataset.test.x.is_floating_point():
         metrics["gaussian"] = {"nats_per_item": _full_gaussian(dataset)}
+    if hasattr(model, "invert"):
+        metrics["inversion"] = _inversion(model, dataset, seed)
     if dataset.num_classes is None:
         return metrics
     if hasattr(model, "features") and (dataset.train.y[:PROBE_ITEMS].unique() >= 0).sum() > 1:
@@ -96,6 +126,29 @@ def _full_gaussian(dataset: "Dataset") -> float:
     learn = torch.cat([dataset.train.x, dataset.valid.x]).double()
     gaussian = torch.distributions.MultivariateNormal(learn.mean(0), learn.T.cov(correction=0))
     return -gaussian.log_prob(dataset.test.x.double()).mean().item()
+
+
+def _inversion(model: Any, dataset: "Dataset", seed: int) -> dict[str, float]:
+    """How a flow that is inverted layer by layer, by an iteration, finds test items again, in float32."""
+    import torch
+
+    x = dataset.test.x.repeat(math.ceil(INVERTED / len(dataset.test)), *[1] * len(dataset.event_shape))
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        numbers = model.dequantize(x[:INVERTED])  # the same image never twice
+        z = model.transform.inv(numbers)
+        found = model.invert(z, tolerance=INVERSION_TOLERANCE)
+        error = (model.transform(z) - numbers).abs().max().item()
+    iterations = torch.stack([layer.iterations for layer in found])
+    return {
+        "layers": len(found),
+        "items": INVERTED,
+        "tolerance": INVERSION_TOLERANCE,
+        "residual": max(layer.residual.max().item() for layer in found),
+        "iterations": int(iterations.max()),
+        "mean_iterations": iterations.double().mean().item(),
+        "error": error,
+    }
 
 
 def _fit_quietly(classifier: Any, features: Any, labels: Any) -> Any:
@@ -206,11 +259,10 @@ def print_metrics(metrics: dict[str, Any]) -> None:
 
     test = metrics["test"]
     bound = "≤ " if test["kind"] == "lower bound" else ""
-    samples = counted(test["particles"], "importance sample") if test.get("particles") else ""
     how = {
         "exact": "exact",
-        "lower bound": f"an upper bound: {samples} per item bound log p(x) from below",
-        "estimate": f"an estimate{samples and ', by '}{samples}",
+        "lower bound": f"an upper bound: log p(x) is bounded from below {drawn(test)}",
+        "estimate": f"an estimate{', ' if drawn(test) else ''}{drawn(test)}",
     }
     table = plain_table("test figure", "value", "")
     table.add_row(
@@ -234,6 +286,14 @@ def print_metrics(metrics: dict[str, Any]) -> None:
             "training items, nats",
             f"{metrics['train']['nats_per_item']:.2f}",
             "what was learnt by heart is the difference",
+        )
+    if "inversion" in metrics:
+        inversion = metrics["inversion"]
+        table.add_row(
+            "inverse, largest residual",
+            f"{inversion['residual']:.1e}",
+            f"of {inversion['items']:,} items; a layer took {inversion['mean_iterations']:.0f} iterations in "
+            f"the mean, {inversion['iterations']} at most",
         )
     if "probe" in metrics:
         table.add_row(

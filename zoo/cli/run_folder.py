@@ -79,9 +79,10 @@ class RunFolder:
         Raises:
             UsageFault: If the folder holds no run, or the file is damaged.
         """
-        from zoo.cli.recipe import check_config
+        from zoo.cli.recipe import BOUNDS, check_config
 
         config = self._read_json("config.json")
+        config.setdefault("bound", BOUNDS[0])  # runs from before there was a choice
         if isinstance(config.get("fit"), dict):
             config["fit"].setdefault("weight_decay", 0.0)  # runs from before there was one had none
         check_config(config, self.path / "config.json")

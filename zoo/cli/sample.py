@@ -36,7 +36,7 @@ def sample(
         )
 
     from inference.checkpoint import write_atomically
-    from zoo.cli.pictures import item_grid, to_npy, to_png
+    from zoo.cli.pictures import highest_level, item_grid, to_npy, to_png
     from zoo.cli.report import counted, say
     from zoo.cli.run_folder import RunFolder
 
@@ -52,7 +52,8 @@ def sample(
     items = model.sample(num, seed=seed, **({} if label is None else {"y": label}))
     if out.suffix == ".png":
         asked = "" if label is None else f", label {label}"
-        data = to_png(item_grid(items, title=f"{counted(num, 'draw')} from {type(model).__name__}{asked}"))
+        title = f"{counted(num, 'draw')} from {type(model).__name__}{asked}"
+        data = to_png(item_grid(items, title=title, highest=highest_level(model)))
     else:
         data = to_npy(items)
     write_atomically(out, data)

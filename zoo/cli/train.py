@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli.errors import EnvironmentFault, UsageFault, choose
-from zoo.cli.recipe import OBJECTIVES, PRECISIONS, SCHEDULES
+from zoo.cli.recipe import BOUNDS, OBJECTIVES, PRECISIONS, SCHEDULES
 from zoo.data import DESCRIPTIONS
 from zoo.registry import MODELS
 
@@ -31,7 +31,11 @@ def train(
     ] = None,
     particles: Annotated[int | None, typer.Option(min=1, help="Draws per item in the objective.")] = None,
     evaluation_particles: Annotated[
-        int | None, typer.Option(min=1, help="Importance samples per test item; left out, the recipe's.")
+        int | None, typer.Option(min=1, help="Draws per test item in the bound; left out, the recipe's.")
+    ] = None,
+    evaluation_bound: Annotated[
+        str | None,
+        typer.Option(help=f"On log p(x) of test items, one of {_one_of(BOUNDS)}; left out, the recipe's."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Times through the training items.")] = None,
     batch_size: Annotated[
@@ -117,6 +121,7 @@ def train(
             objective_arguments={} if particles is None else {"num_particles": particles},
             fit={name: value for name, value in asked.items() if value is not None},
             particles=evaluation_particles,
+            bound=evaluation_bound,
             labels=labels,
             seed=seed,
             devices=devices * nodes,

@@ -54,6 +54,7 @@ class Coupling(FlowTransform):
             torch.cat([mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]]) if self.splits else mask.new_empty(0)
         )
         self.num_shown = int(mask.sum())
+        self.sizes = [self.num_shown, mask.numel() - self.num_shown]
         self.register_buffer("order", order.long(), persistent=False)
         self.register_buffer("rank", self.order.argsort(), persistent=False)
         self.network = network
@@ -79,13 +80,11 @@ class Coupling(FlowTransform):
                 f"{event_dim} dimensions, got a tensor of shape {tuple(x.shape)}"
             )
         if self.splits:
-            num = self.num_shown
-            entries = x.index_select(dim, self.order)
-            shown, hidden = entries.narrow(dim, 0, num), entries.narrow(dim, num, len(self.order) - num)
-            moved, log_scale = self.moved(hidden, *self._params(shown, dim), forwards=forwards)
+            shown, hidden = x.index_select(dim, self.order).split(self.sizes, dim)
+            moved, log_scale = self.moved(hidden, *self._params(shown, hidden, dim), forwards=forwards)
             result = torch.cat([shown, moved], dim).index_select(dim, self.rank)
         else:
-            params = self._params(torch.where(self.mask, x, 0.0), dim)
+            params = self._params(torch.where(self.mask, x, 0.0), x, dim)
             moved, log_scale = self.moved(x, *params, forwards=forwards)
             result = torch.where(self.mask, x, moved)
             if log_scale is not None:
@@ -94,8 +93,14 @@ class Coupling(FlowTransform):
             return result, x.new_zeros(x.shape[:dim])
         return result, log_scale.flatten(dim).sum(-1)
 
-    def _params(self, shown: Tensor, dim: int) -> tuple[Tensor, ...]:
+    def _params(self, shown: Tensor, moved: Tensor, dim: int) -> tuple[Tensor, ...]:
         params = self.network(shown).to(shown.dtype)  # a network may have run in half precision
+        num = self.num_params * moved.shape[dim]
+        if params.shape != (*moved.shape[:dim], num, *moved.shape[dim + 1 :]):
+            raise ValueError(
+                f"{type(self).__name__} expects its network to answer with {num} numbers in dimension {dim}, "
+                f"for a tensor of shape {tuple(shown.shape)}, got {tuple(params.shape)}"
+            )
         return params.chunk(self.num_params, dim)
 
 
@@ -111,7 +116,7 @@ class AdditiveCoupling(Coupling):
         ValueError: If the mask does not suit.
 
     Example:
-        >>> coupling = AdditiveCoupling(torch.tensor([True, False, False]), nn.Linear(1, 2))
+        >>> coupling = AdditiveCoupling(torch.tensor([True, False, False]), torch.nn.Linear(1, 2))
         >>> y, log_det = coupling.call_and_log_det(torch.zeros(5, 3))
         >>> y.shape, log_det
         (torch.Size([5, 3]), tensor([0., 0., 0., 0., 0.]))
@@ -140,7 +145,7 @@ class AffineCoupling(Coupling):
         ValueError: If the mask does not suit, or ``limit`` is not above 0.
 
     Example:
-        >>> coupling = AffineCoupling(torch.tensor([True, False, False]), nn.Linear(1, 4))
+        >>> coupling = AffineCoupling(torch.tensor([True, False, False]), torch.nn.Linear(1, 4))
         >>> coupling.call_and_log_det(torch.zeros(5, 3))[1].shape
         torch.Size([5])
     """
@@ -163,5 +168,7 @@ class AffineCoupling(Coupling):
     def moved(self, hidden: Tensor, *params: Tensor, forwards: bool) -> tuple[Tensor, Tensor]:
         """z_b ⊙ exp(-h) + g, or (x_b - g) ⊙ exp(h)."""
         h, g = params
-        h = self.limit * torch.tanh(h / self.limit)
-        return (hidden * (-h).exp() + g, -h) if forwards else ((hidden - g) * h.exp(), h)
+        log_scale = torch.tanh(h / self.limit) * (-self.limit if forwards else self.limit)
+        if forwards:
+            return torch.addcmul(g, hidden, log_scale.exp()), log_scale
+        return (hidden - g) * log_scale.exp(), log_scale

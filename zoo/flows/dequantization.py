@@ -26,8 +26,9 @@ class Dequantized(Uniform):
         super().__init__(x, x + 1, validate_args=False)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008 - torch's signature
-        """Numbers in [x, x + 1), also where x + 1 is what rounding would give."""
-        return torch.minimum(super().rsample(sample_shape), torch.nextafter(self.high, self.low))
+        """Numbers in [x, x + 1), also where x + 1 is what rounding would give, and above 0, for a logit."""
+        v = torch.minimum(super().rsample(sample_shape), torch.nextafter(self.high, self.low))
+        return v.clamp(min=torch.finfo(v.dtype).eps / 4)  # half of the least step of what was drawn
 
     def expand(self, batch_shape: torch.Size, _instance: object = None) -> Uniform:
         """The same for a larger batch."""
@@ -67,5 +68,5 @@ class Quantized(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """0 where a number lies in the cell of the level, else -∞."""
         above = (self.v >= value) | (value == 0)
-        below = (self.v <= value + 1) | (value == self.num_levels - 1)  # a cell's end is rounded at times
+        below = (self.v < value + 1) | (value == self.num_levels - 1)
         return torch.where(above & below, 0.0, -torch.inf).to(self.v.dtype)

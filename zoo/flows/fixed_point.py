@@ -69,7 +69,7 @@ def invert(
         y: Shape ``(batch, *event_shape)``.
         start: Where to begin; None begins at ``y``.
         tolerance: Largest |f(x) - y| of an entry, above 0; None is 64 units in the last place of 1, or of the
-            largest entry of the item where that is above 1.
+            largest entry of the item, in x or in y, where that is above 1.
         max_iterations: How many at most, at least 1.
 
     Raises:
@@ -79,7 +79,7 @@ def invert(
     Example:
         >>> cube = lambda x: (x + x**3, 1 + 3 * x**2)
         >>> found = invert(cube, torch.tensor([[2.0], [10.0]]))
-        >>> found.x
+        >>> found.x.round(decimals=4)
         tensor([[1.],
                 [2.]])
     """
@@ -88,7 +88,10 @@ def invert(
             "expected tolerance above 0 and max_iterations of at least 1, got "
             f"{tolerance} and {max_iterations}"
         )
-    tolerance = 64 * torch.finfo(y.dtype).eps if tolerance is None else tolerance
+    unit = 64 * torch.finfo(y.dtype).eps
+    largest = y.abs().flatten(1).amax(1).clamp(min=1.0)
+    allowed = torch.full_like(largest, unit if tolerance is None else tolerance)
+    per_item = (-1, *[1] * (y.dim() - 1))
     x = torch.empty_like(y)
     iterations = torch.zeros(len(y), dtype=torch.int64, device=y.device)
     residual = torch.full((len(y),), torch.inf, dtype=y.dtype, device=y.device)
@@ -102,20 +105,28 @@ def invert(
         residual[active] = error.abs().flatten(1).amax(1)
         history.append(residual.clone())
         x[active], iterations[active] = position, iteration
-        going = ~(residual[active] <= tolerance)  # NaN goes on, and is reported
+        if tolerance is None:
+            allowed[active] = unit * torch.maximum(largest[active], position.abs().flatten(1).amax(1))
+        left = residual[active]
+        going = (left > allowed[active]) & left.isfinite()  # from infinity there is no way back
         if not going.any() or iteration == max_iterations:
             break
+        settled = torch.zeros_like(error, dtype=torch.bool)
         if before is not None:
-            swings = (error * before < 0) & (error.abs() > 0.5 * before.abs())
-            damping = torch.where(swings, 0.5 * damping, (1.5 * damping).clamp(max=1.0))
+            stays = error.abs() > 0.5 * before.abs()
+            damping = torch.where(stays & (error * before < 0), 0.5 * damping, (1.5 * damping).clamp(max=1.0))
+            # At the end of its digits an entry would only jitter, and all that depends on it with it.
+            settled = stays & (error.abs() <= 0.5 * allowed[active].reshape(per_item))
         active, target, damping, before = active[going], target[going], damping[going], error[going]
-        position = position[going] - damping * before / diagonal[going]
-    failed = (~(residual <= tolerance)).nonzero().flatten().tolist()
+        change = torch.where(settled[going], 0.0, before / diagonal[going])
+        position = position[going] - damping * change
+    failed = (~(residual <= allowed)).nonzero().flatten().tolist()  # NaN among them
     if failed:
         shown = ", ".join(map(str, failed[:10])) + (", ..." if len(failed) > 10 else "")
         raise ConvergenceError(
             f"the inverse of {len(failed)} of {len(y)} items did not converge in {max_iterations} iterations "
-            f"to {tolerance:.1e}; the largest residual is {residual[failed].max():.1e}; items {shown}",
+            f"to {allowed[failed].min():.1e}; the largest residual is {residual[failed].max():.1e}; "
+            f"items {shown}",
             failed,
         )
     return Inversion(x, iterations, residual, torch.stack(history))

@@ -36,6 +36,16 @@ class LinearFlow(Flow):
         torch.Size([3, 8, 8])
     """
 
+    recipes = {
+        "digits-levels": {
+            "model": {"num_levels": 17, "offset": 0.01, "prior": "logistic"},
+            "objective": "elbo",
+            "fit": {"epochs": 100, "batch_size": 50, "lr": 1e-2, "schedule": "cosine", "clip_norm": 50.0},
+            "particles": 10,
+            "bound": "elbo",
+        },
+    }
+
     def __init__(
         self,
         event_shape: tuple[int, ...],

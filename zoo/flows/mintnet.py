@@ -15,6 +15,7 @@ from torch import Tensor
 from zoo.flows.fixed_point import Inversion
 from zoo.flows.flow import Flow, Prior
 from zoo.flows.masked_convolution import MaskedConvolution
+from zoo.flows.squeeze import Squeeze
 from zoo.flows.transform import Composed, Inverse
 
 
@@ -25,6 +26,7 @@ class MintNet(Flow):
         event_shape: Shape of one item: ``(height, width)`` or ``(channels, height, width)``.
         layers: L, at least 1.
         hidden: Units of a layer's two hidden layers, for each channel, at least 2.
+        squeezes: How often 2×2 squares of pixels become channels first: fewer and wider steps.
         num_levels: K, for integer entries 0 … K - 1; None for real ones.
         offset: Of the logit between levels and the real line; None scales them only.
         prior: ``"gaussian"`` or ``"logistic"``.
@@ -41,12 +43,30 @@ class MintNet(Flow):
         torch.Size([2, 1, 8, 8])
     """
 
+    recipes = {
+        "digits-levels": {
+            "model": {"num_levels": 17, "offset": 0.01, "layers": 6, "hidden": 16},
+            "objective": "elbo",
+            "fit": {"epochs": 100, "batch_size": 50, "lr": 1e-2, "schedule": "cosine", "clip_norm": 50.0},
+            "particles": 10,
+            "bound": "elbo",
+        },
+        "mnist-levels": {
+            "model": {"num_levels": 256, "offset": 1e-6, "layers": 6, "hidden": 16, "prior": "logistic"},
+            "objective": "elbo",
+            "fit": {"epochs": 20, "batch_size": 100, "lr": 1.5e-2, "schedule": "cosine", "clip_norm": 100.0},
+            "particles": 10,
+            "bound": "elbo",
+        },
+    }
+
     def __init__(
         self,
         event_shape: tuple[int, ...],
         layers: int = 6,
         *,
         hidden: int = 16,
+        squeezes: int = 0,
         num_levels: int | None = None,
         offset: float | None = None,
         prior: Prior = "gaussian",
@@ -57,14 +77,21 @@ class MintNet(Flow):
                 "MintNet expects items of shape (height, width) or (channels, height, width) and at least 1 "
                 f"layer, got {tuple(event_shape)} and {layers}"
             )
+        if squeezes < 0 or any(side % 2**squeezes for side in shape[1:]):
+            raise ValueError(
+                f"squeezes expects sides divisible by 2 to its power, got {squeezes} and {tuple(event_shape)}"
+            )
+        squeeze = [Squeeze() for _ in range(squeezes)]
+        shape = (shape[0] * 4**squeezes, shape[1] // 2**squeezes, shape[2] // 2**squeezes)
         convolutions = [MaskedConvolution(shape, hidden, reverse=layer % 2 == 1) for layer in range(layers)]
-        transform = Inverse(Composed(convolutions))
+        transform = Inverse(Composed([*squeeze, *convolutions]))
         super().__init__(event_shape, transform, num_levels=num_levels, offset=offset, prior=prior)
 
     @property
     def convolutions(self) -> list[MaskedConvolution]:
         """The layers, from x to z."""
-        return self.transform.parts[0].transform.parts
+        parts = self.transform.parts[0].transform.parts
+        return [part for part in parts if isinstance(part, MaskedConvolution)]
 
     def invert(
         self, z: Tensor, *, tolerance: float | None = None, max_iterations: int = 500

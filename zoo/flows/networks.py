@@ -20,7 +20,7 @@ class MLP(nn.Sequential):
     ) -> None:
         layers: list[nn.Module] = []
         for width in hidden:
-            layers += [nn.Linear(num_inputs, width), nn.ReLU()]
+            layers += [nn.Linear(num_inputs, width), nn.ReLU(inplace=True)]
             if dropout:
                 layers.append(nn.Dropout(dropout))
             num_inputs = width
@@ -72,4 +72,5 @@ class ResidualNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Answers of shape ``(..., num_outputs, height, width)``."""
-        return self.layers(x.flatten(0, -4)).reshape(*x.shape[:-3], -1, *x.shape[-2:])
+        result = self.layers(x.reshape(-1, *x.shape[-3:]))
+        return result.reshape(*x.shape[:-3], *result.shape[1:])

@@ -46,6 +46,23 @@ class NICE(Flow):
         torch.Size([3, 8, 8])
     """
 
+    recipes = {
+        "digits-levels": {
+            "model": {"num_levels": 17, "offset": 0.01, "layers": 8, "dropout": 0.1},
+            "objective": "elbo",
+            "fit": {
+                "epochs": 100,
+                "batch_size": 50,
+                "lr": 3e-3,
+                "schedule": "cosine",
+                "weight_decay": 1.0,
+                "clip_norm": 50.0,
+            },
+            "particles": 10,
+            "bound": "elbo",
+        },
+    }
+
     def __init__(
         self,
         event_shape: tuple[int, ...],

@@ -22,6 +22,19 @@ from zoo.flows.networks import MLP, ResidualNetwork
 from zoo.flows.squeeze import MultiScale, Squeeze
 from zoo.flows.transform import Composed, FlowTransform, Inverse
 
+_WINE = {
+    "model": {"layers": 8, "hidden": (64, 64), "dropout": 0.2},
+    "objective": "maximum-likelihood",
+    "fit": {
+        "epochs": 100,
+        "batch_size": 50,
+        "lr": 3e-3,
+        "schedule": "cosine",
+        "weight_decay": 1.0,
+        "clip_norm": 20.0,
+    },
+}
+
 
 class RealNVP(Flow):
     """Affine couplings: perceptrons on vectors, residual networks of convolutions on images.
@@ -47,6 +60,46 @@ class RealNVP(Flow):
         >>> RealNVP((8, 8), layers=2, hidden=(16,), scales=2, num_levels=17).sample(3).shape
         torch.Size([3, 8, 8])
     """
+
+    recipes = {
+        "digits-levels": {
+            "model": {"num_levels": 17, "offset": 0.01, "layers": 3, "hidden": (32, 32), "dropout": 0.1},
+            "objective": "elbo",
+            "fit": {
+                "epochs": 60,
+                "batch_size": 50,
+                "lr": 3e-3,
+                "schedule": "cosine",
+                "weight_decay": 1.0,
+                "clip_norm": 50.0,
+            },
+            "particles": 10,
+            "bound": "elbo",
+        },
+        "mnist-levels": {
+            "model": {
+                "num_levels": 256,
+                "offset": 1e-6,
+                "layers": 3,
+                "hidden": (32, 32),
+                "scales": 3,
+                "prior": "logistic",
+            },
+            "objective": "elbo",
+            "fit": {
+                "epochs": 11,
+                "batch_size": 100,
+                "lr": 3e-3,
+                "schedule": "cosine",
+                "clip_norm": 100.0,
+                "precision": "bf16-mixed",
+            },
+            "particles": 10,
+            "bound": "elbo",
+        },
+        "red-wine": _WINE,
+        "white-wine": _WINE,
+    }
 
     def __init__(
         self,

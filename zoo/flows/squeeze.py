@@ -98,9 +98,7 @@ class MultiScale(FlowTransform):
         for number, scale in enumerate(self.scales):
             y, log_det = inverse_and_log_det(scale, y)
             total = total + log_det
-            y, leaving = y.split(
-                [self.kept[number].numel() // y.shape[-1] // y.shape[-2], self.left[number][0]], -3
-            )
+            y, leaving = y.split([self.kept[number][0], self.left[number][0]], dim=-3)
             parts.insert(0, leaving.flatten(-3))
         return torch.cat([y.flatten(-3), *parts], dim=-1), total
 

@@ -3,6 +3,7 @@
 log p_X(x) = log p_Z(f⁻¹(x)) + log |det ∂f⁻¹/∂x|,    where x = f(z).
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -109,6 +110,12 @@ class Composed(FlowTransform):
         self.modules_of_parts = nn.ModuleList(part for part in parts if isinstance(part, nn.Module))
         whole = ComposeTransform(self.parts)
         self.domain, self.codomain = whole.domain, whole.codomain
+        # How many dimensions the items of the whole have at each part beyond those that the part knows of.
+        self.surplus = []
+        event_dim = self.domain.event_dim
+        for part in self.parts:
+            self.surplus.append(event_dim - part.domain.event_dim)
+            event_dim += part.codomain.event_dim - part.domain.event_dim
 
     def call_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Through all parts, and the sum of their log-determinants."""
@@ -119,15 +126,14 @@ class Composed(FlowTransform):
         return self._through(y, self.parts[::-1], forwards=False)
 
     def _through(self, value: Tensor, parts: list[Transform], *, forwards: bool) -> tuple[Tensor, Tensor]:
-        result, log_det = value, torch.zeros((), dtype=value.dtype, device=value.device)
-        event_dim = (self.domain if forwards else self.codomain).event_dim
-        for part in parts:
-            step = call_and_log_det if forwards else inverse_and_log_det
+        step = call_and_log_det if forwards else inverse_and_log_det
+        result, log_det = value, None
+        for part, surplus in zip(parts, self.surplus[:: 1 if forwards else -1], strict=True):
             result, change = step(part, result)
-            start, end = (part.domain, part.codomain) if forwards else (part.codomain, part.domain)
-            log_det = log_det + sum_rightmost(change, event_dim - start.event_dim)
-            event_dim += end.event_dim - start.event_dim
-        if _can_branch() and not (result.sum() + log_det.sum()).isfinite():
+            change = sum_rightmost(change, surplus)
+            log_det = change if log_det is None else log_det + change
+        checked = len(parts) == 1 and isinstance(parts[0], Composed)  # by the part itself
+        if not checked and _can_branch() and not math.isfinite((result.sum() + log_det.sum()).item()):
             self._name_the_layer(value, parts, forwards=forwards)
         return result, log_det
 
