@@ -446,10 +446,13 @@ CASES = (
     Case(
         "realnvp",
         "image-levels",
-        {"event_shape": (2, 4), "layers": 2, "hidden": (3,), "scales": 2, "num_levels": 2, "offset": 1e-3},
+        {
+            **{"event_shape": (2, 4), "layers": 2, "hidden": (3,), "scales": 2},
+            **{"num_levels": 2, "offset": 1e-6, "prior": "logistic"},  # numbers start even in their cells
+        },
         wrong=(*_OFFSETS, {"scales": 0}, {"scales": 3}, {"hidden": (4, 5)}, {"event_shape": (1, 1, 2, 3)}),
-        particles=300,
-        spread=0.1,
+        particles=600,
+        spread=0.04,
         adjust=lively,
     ),
     Case(

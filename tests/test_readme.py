@@ -23,7 +23,7 @@ def test_every_result_is_in_the_table():
 def test_the_code_that_is_shown_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     assert len(blocks) > 1
-    shown = {}
+    shown, items = {}, []
     for block in blocks:  # one after the other, as a reader would
         assert "epochs=100" in block and "data.test" in block
         short = (
@@ -32,8 +32,10 @@ def test_the_code_that_is_shown_runs(capsys):
             .replace("data.test.x", "few")
             .replace("data.test", "few")
         )
-        exec(short.replace("vae =", "few = data.test.x[:3]\nvae ="), shown)
+        exec(re.sub("(data = .*\n)", r"\1few = data.test.x[:3]\n", short), shown)
+        items.append(shown["few"])
     assert shown["images"].shape == (64, 8, 8)
     assert shown["completion"].draws.shape == (8, 3, 8, 8)
-    assert (shown["completion"].draws[:, :, 4:] == shown["few"][:, 4:]).all()
+    assert (shown["completion"].draws[:, :, 4:] == items[1][:, 4:]).all()
+    assert (shown["ways"][:, 0] == items[2][:2]).all()
     assert "nats per item" in capsys.readouterr().out
