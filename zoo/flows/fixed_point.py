@@ -13,8 +13,10 @@ References:
     | https://arxiv.org/abs/1907.07945
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -133,37 +135,38 @@ def invert(
 
 
 class _Implicit(torch.autograd.Function):
-    """x where f(x) = y, given the residual y - f(x) with its graph: ∂x = (∂f/∂x)⁻¹ ∂(y - f(x)) at x fixed."""
+    """x where f(x) = y, given the residual y - f(x): ∂x = (∂f/∂x)⁻¹ ∂(y - f(x)) at x fixed.
+
+    f(x) comes with its graph, which is that of the residual too: what it was computed with is what the
+    gradient is taken at, whatever has become of the parameters since.
+    """
 
     @staticmethod
-    def forward(context, residual: Tensor, x: Tensor, function: Map) -> Tensor:
-        context.save_for_backward(x)
-        context.function = function
+    def forward(
+        context: Any, residual: Tensor, x: Tensor, graph: tuple[Tensor, Tensor], diagonal: Tensor
+    ) -> Tensor:
+        context.graph, context.diagonal = graph, diagonal
         return x.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(context, grad: Tensor) -> tuple[Tensor, None, None]:
-        (x,) = context.saved_tensors
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            value, diagonal = context.function(x)
-        diagonal = diagonal.detach()
-
-        limit = torch.finfo(x.dtype).eps * max(1.0, grad.abs().max().item())
-        v, error = grad / diagonal, None
+    def backward(context: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (x, value), diagonal = context.graph, context.diagonal
+        eps = torch.finfo(x.dtype).eps
+        scale = max(1.0, grad.abs().max().item())
+        v, before = grad / diagonal, math.inf
         for _ in range(2 * x[0].numel()):  # (∂f/∂x)ᵀ v = grad; exact after as many as there are entries
             error = grad - torch.autograd.grad(value, x, v, retain_graph=True)[0]
-            if error.abs().max() <= 16 * limit:
+            left = error.abs().max().item() / scale
+            if left <= 16 * eps or (left <= eps**0.5 and left >= before):  # no more digits to be had
                 break
-            v = v + error / diagonal
-        if error.abs().max() > limit / torch.finfo(x.dtype).eps ** 0.5:
+            v, before = v + error / diagonal, left
+        if not left <= eps**0.5:
             raise ConvergenceError(
-                "the gradient through an inverse did not converge: a residual of "
-                f"{error.abs().max():.1e} is left",
+                f"the gradient through an inverse did not converge: a residual of {left * scale:.1e} is left",
                 list(range(len(x))),
             )
-        return v, None, None
+        return v, None, None, None
 
 
 def implicit(function: Map, y: Tensor, x: Tensor) -> Tensor:
@@ -177,5 +180,6 @@ def implicit(function: Map, y: Tensor, x: Tensor) -> Tensor:
         y: Shape ``(batch, *event_shape)``.
         x: Its inverse, as `invert` found it.
     """
-    x = x.detach()
-    return _Implicit.apply(y - function(x)[0], x, function)
+    x = x.detach().requires_grad_()
+    value, diagonal = function(x)
+    return _Implicit.apply(y - value, x.detach(), (x, value), diagonal.detach())

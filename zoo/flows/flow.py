@@ -19,7 +19,7 @@ from torch.nn.functional import cosine_similarity, softplus
 
 from zoo.flows.dequantization import Dequantized, Quantized
 from zoo.flows.logit import Logit
-from zoo.flows.transform import Composed, FlowDistribution, FlowTransform, Inverse
+from zoo.flows.transform import Composed, FlowDistribution, FlowTransform
 from zoo.model import GenerativeModel, evaluation_mode, refuse_constant_entries
 
 Prior = Literal["gaussian", "logistic"]
@@ -79,7 +79,7 @@ class Flow(GenerativeModel):
         if num_levels is not None and offset is None:  # levels drawn evenly have mean 0 and variance 1
             parts.append(AffineTransform(num_levels / 2, num_levels / math.sqrt(12)))
         elif num_levels is not None:
-            parts.append(Inverse(Logit(0.0, float(num_levels), offset=offset)))
+            parts.append(Logit(0.0, float(num_levels), offset=offset).inv)
         self.transform = Composed(parts)
         self.latent_shape = self.transform.inverse_shape(self.event_shape)
         self.register_buffer("prior_loc", torch.zeros(()), persistent=False)

@@ -10,11 +10,9 @@ References:
     | Glow: Generative flow with invertible 1×1 convolutions (Kingma & Dhariwal, 2018), section 3.2 for LU
 """
 
-import math
-
 from zoo.flows.flow import Flow, Prior
 from zoo.flows.linear import LULinear
-from zoo.flows.transform import Inverse
+from zoo.model import checked_shape
 
 
 class LinearFlow(Flow):
@@ -54,5 +52,5 @@ class LinearFlow(Flow):
         offset: float | None = None,
         prior: Prior = "gaussian",
     ) -> None:
-        transform = Inverse(LULinear(math.prod(event_shape)))
+        transform = LULinear(checked_shape(event_shape).numel()).inv
         super().__init__(event_shape, transform, num_levels=num_levels, offset=offset, prior=prior)

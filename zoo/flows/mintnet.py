@@ -16,7 +16,8 @@ from zoo.flows.fixed_point import Inversion
 from zoo.flows.flow import Flow, Prior
 from zoo.flows.masked_convolution import MaskedConvolution
 from zoo.flows.squeeze import Squeeze
-from zoo.flows.transform import Composed, Inverse
+from zoo.flows.transform import Composed
+from zoo.model import checked_shape
 
 
 class MintNet(Flow):
@@ -71,7 +72,8 @@ class MintNet(Flow):
         offset: float | None = None,
         prior: Prior = "gaussian",
     ) -> None:
-        shape = (1, *event_shape) if len(event_shape) == 2 else tuple(event_shape)
+        shape = checked_shape(event_shape)
+        shape = (1, *shape) if len(shape) == 2 else tuple(shape)
         if len(shape) != 3 or layers < 1:
             raise ValueError(
                 "MintNet expects items of shape (height, width) or (channels, height, width) and at least 1 "
@@ -84,7 +86,7 @@ class MintNet(Flow):
         squeeze = [Squeeze() for _ in range(squeezes)]
         shape = (shape[0] * 4**squeezes, shape[1] // 2**squeezes, shape[2] // 2**squeezes)
         convolutions = [MaskedConvolution(shape, hidden, reverse=layer % 2 == 1) for layer in range(layers)]
-        transform = Inverse(Composed([*squeeze, *convolutions]))
+        transform = Composed([*squeeze, *convolutions]).inv
         super().__init__(event_shape, transform, num_levels=num_levels, offset=offset, prior=prior)
 
     @property

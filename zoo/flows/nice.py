@@ -9,7 +9,6 @@ References:
     | https://arxiv.org/abs/1410.8516
 """
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -20,6 +19,7 @@ from zoo.flows.flow import Flow, Prior
 from zoo.flows.linear import DiagonalScaling
 from zoo.flows.networks import MLP
 from zoo.flows.transform import Composed
+from zoo.model import checked_shape
 
 Coupling = Literal["additive", "affine"]
 
@@ -75,7 +75,7 @@ class NICE(Flow):
         offset: float | None = None,
         prior: Prior = "logistic",
     ) -> None:
-        num = math.prod(event_shape)
+        num = checked_shape(event_shape).numel()
         if num < 2 or layers < 1:
             raise ValueError(f"NICE expects at least 2 entries and 1 layer, got {num} and {layers}")
         if coupling not in ("additive", "affine"):

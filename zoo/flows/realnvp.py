@@ -20,7 +20,8 @@ from zoo.flows.coupling import AffineCoupling
 from zoo.flows.flow import Flow, Prior
 from zoo.flows.networks import MLP, ResidualNetwork
 from zoo.flows.squeeze import MultiScale, Squeeze
-from zoo.flows.transform import Composed, FlowTransform, Inverse
+from zoo.flows.transform import Composed, FlowTransform
+from zoo.model import checked_shape
 
 _WINE = {
     "model": {"layers": 8, "hidden": (64, 64), "dropout": 0.2},
@@ -113,7 +114,7 @@ class RealNVP(Flow):
         offset: float | None = None,
         prior: Prior = "gaussian",
     ) -> None:
-        event_shape = tuple(event_shape)
+        event_shape = checked_shape(event_shape)
         if layers < 1:
             raise ValueError(f"layers must be at least 1, got {layers}")
         if not hidden or min(hidden) < 1:
@@ -145,12 +146,13 @@ def _of_images(
     event_shape: tuple[int, ...], layers: int, hidden: Sequence[int], scales: int, dropout: float
 ) -> FlowTransform:
     """Read from the data: checkerboards, squeeze, channels, on each scale; at last checkerboards alone."""
-    if len(event_shape) != 3 or scales < 1 or any(side % 2 ** (scales - 1) for side in event_shape[1:]):
+    channels, height, width = event_shape if len(event_shape) == 3 else (0, 0, 0)
+    halves = 2 ** max(scales - 1, 0)
+    if scales < 1 or height % halves or width % halves or height * width < 2 * halves**2:
         raise ValueError(
-            "RealNVP expects images with sides divisible by 2 to the power of scales - 1, got "
-            f"{event_shape} and scales={scales}"
+            "RealNVP expects images whose sides are divisible by 2 to the power of scales - 1, with at least "
+            f"2 pixels on the last scale, got {tuple(event_shape)} and scales={scales}"
         )
-    channels, height, width = event_shape
 
     def couplings(masks: list[Tensor]) -> list[FlowTransform]:
         parts = []
@@ -168,8 +170,8 @@ def _of_images(
         parts = couplings(boards)
         if scale < scales - 1:
             channels, height, width = 4 * channels, height // 2, width // 2
-            halves = [torch.arange(channels) % 2 == layer % 2 for layer in range(layers)]
-            parts = [*couplings(halves), Inverse(Squeeze()), *parts]
+            split = [torch.arange(channels) % 2 == layer % 2 for layer in range(layers)]
+            parts = [*couplings(split), Squeeze().inv, *parts]
             channels //= 2
         levels.append(Composed(parts))
     return MultiScale(levels, event_shape)

@@ -14,6 +14,8 @@ from torch.distributions.transforms import ComposeTransform, Transform
 from torch.distributions.utils import _sum_rightmost as sum_rightmost
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
+from zoo.flows.fixed_point import ConvergenceError
+
 
 class FlowTransform(TransformModule):
     """An invertible map that gives a value together with its log-determinant.
@@ -43,6 +45,11 @@ class FlowTransform(TransformModule):
         """The log-determinant alone, log |det ∂f/∂x| at ``x``, of the batch's shape."""
         return self.call_and_log_det(x)[1]
 
+    @property
+    def inv(self) -> "FlowTransform":
+        """The same the other way round: `Inverse`, a module like this one, which has its parameters."""
+        return Inverse(self)
+
     def _call(self, x: Tensor) -> Tensor:
         return self.call_and_log_det(x)[0]
 
@@ -54,12 +61,17 @@ class FlowTransform(TransformModule):
 
 
 class Inverse(FlowTransform):
-    """A transform the other way round; unlike its ``inv``, a module that keeps its parameters."""
+    """A transform the other way round, what its ``inv`` is."""
 
     def __init__(self, transform: FlowTransform) -> None:
         super().__init__()
         self.transform = transform
         self.domain, self.codomain = transform.codomain, transform.domain
+
+    @property
+    def inv(self) -> FlowTransform:
+        """The other."""
+        return self.transform
 
     def call_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The inverse of the other."""
@@ -92,6 +104,8 @@ class Composed(FlowTransform):
         ValueError: If there are none.
         FloatingPointError: From a call or its inverse, if the result is not finite; the message names the
             layer that it comes from.
+        ConvergenceError: If a layer's inverse is an iteration that did not converge; the message names both
+            the layer and the items.
 
     Example:
         >>> from pyro.distributions.transforms import TanhTransform
@@ -129,7 +143,10 @@ class Composed(FlowTransform):
         step = call_and_log_det if forwards else inverse_and_log_det
         result, log_det = value, None
         for part, surplus in zip(parts, self.surplus[:: 1 if forwards else -1], strict=True):
-            result, change = step(part, result)
+            try:
+                result, change = step(part, result)
+            except ConvergenceError as error:
+                raise ConvergenceError(f"{self._layer(part)}: {error}", error.items) from None
             change = sum_rightmost(change, surplus)
             log_det = change if log_det is None else log_det + change
         checked = len(parts) == 1 and isinstance(parts[0], Composed)  # by the part itself
@@ -141,15 +158,18 @@ class Composed(FlowTransform):
     def _name_the_layer(self, value: Tensor, parts: list[Transform], *, forwards: bool) -> None:
         if not value.isfinite().all():
             return  # it came so, and whoever made it is to be named
-        for place, part in enumerate(parts):
+        for part in parts:
             value, log_det = (call_and_log_det if forwards else inverse_and_log_det)(part, value)
             for what, result in (("value", value), ("log-determinant", log_det)):
                 if not result.isfinite().all():
-                    number = place if forwards else len(parts) - 1 - place
                     raise FloatingPointError(
-                        f"layer {number} ({type(part).__name__}) gives a {what} that is not finite "
+                        f"{self._layer(part)} gives a {what} that is not finite "
                         f"{'in its call' if forwards else 'in its inverse'}"
                     )
+
+    def _layer(self, part: Transform) -> str:
+        number = next(number for number, own in enumerate(self.parts) if own is part)
+        return f"layer {number} ({type(part).__name__})"
 
     def forward_shape(self, shape: torch.Size) -> torch.Size:
         """Shape of f(x) from that of x."""
