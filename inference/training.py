@@ -334,7 +334,7 @@ class _Run:
             self.result.interrupted = True
             if not history:
                 return self.result  # part of a first epoch has taught more than nothing
-        except (FloatingPointError, OSError):
+        except (ArithmeticError, OSError):
             self.restore_best()
             raise
         self.restore_best()

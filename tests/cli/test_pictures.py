@@ -171,7 +171,7 @@ def test_items_are_paired_with_others_of_another_label():
 def test_interpolations_begin_and_end_with_real_items():
     from zoo.cli.pictures import _interpolations
 
-    x = torch.tensor([0, 16, 4, 12])[:, None, None].expand(4, 2, 2)
+    x = torch.tensor([0, 8, 4, 12])[:, None, None].expand(4, 2, 2)  # none of full ink
     model = SimpleNamespace(support=torch.distributions.constraints.integer_interval(0, 16))
     asked = []
 
@@ -181,8 +181,8 @@ def test_interpolations_begin_and_end_with_real_items():
 
     model.interpolate = interpolate
     image = canvas(_interpolations(model, x, [(0, 1), (2, 3)], steps=4))
-    assert asked == [([0, 4], [16, 12])]
-    assert np.allclose(image[0::3, 0::3, 0], [[1, 0.5, 0.5, 0], [0.75, 0.5, 0.5, 0.25]])
+    assert asked == [([0, 4], [8, 12])]
+    assert np.allclose(image[0::3, 0::3, 0], [[1, 0.5, 0.5, 0.5], [0.75, 0.5, 0.5, 0.25]])
 
 
 def test_inversion_shows_median_and_largest_error_of_every_layer_and_the_tolerance():

@@ -124,7 +124,7 @@ def test_a_mask_that_does_not_suit_is_refused(mask, event_dim, words):
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])
 def test_a_limit_that_is_not_above_nothing_is_refused(limit):
-    with pytest.raises(ValueError, match=f"limit must be above 0, got {limit}"):
+    with pytest.raises(ValueError, match=f"limit must be above 0 and finite, got {limit}"):
         AffineCoupling(SHOWN, nn.Identity(), limit=limit)
 
 

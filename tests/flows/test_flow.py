@@ -227,7 +227,7 @@ def test_an_infinite_weight_of_a_mintnet_is_an_error_in_both_directions(name):
     [
         ({"prior": "laplace"}, "prior must be one of gaussian, logistic, got 'laplace'"),
         ({"offset": 0.1}, r"an offset of the logit expects num_levels, got None and 0\.1"),
-        ({"num_levels": 1}, "num_levels must be at least 2, got 1"),
+        ({"num_levels": 1}, "num_levels must be an integer of at least 2, got 1"),
         ({"num_levels": 4, "offset": 0.5}, r"offset must be at least 0 and below 0\.5, got 0\.5"),
         ({"num_levels": 4, "offset": -0.1}, r"offset must be at least 0 and below 0\.5, got -0\.1"),
     ],
@@ -259,3 +259,25 @@ def test_an_entry_that_is_the_same_in_all_training_items_is_refused_where_it_is_
         RealNVP((3,)).check_training(x)
     RealNVP((3,)).check_training(torch.randn(10, 3))
     RealNVP((3,), num_levels=4).check_training(torch.zeros(10, 3, dtype=torch.int64))
+
+
+def test_ways_need_as_many_ends_as_starts_and_items_that_suit():
+    flow = RealNVP((4,), num_levels=5, offset=0.01)
+    x = torch.randint(5, (3, 4))
+    for start, end in ((x, x[:1]), (x[:1], x), (x, x[:2])):
+        with pytest.raises(ValueError, match=f"as many ends as starts, got 11, {len(start)} and {len(end)}"):
+            flow.interpolate(start, end)
+    with pytest.raises(ValueError, match="RealNVP expects entries in"):
+        flow.interpolate(x, x + 5)
+
+
+def test_a_mintnet_draws_under_autocast():
+    flow = moved(MintNet((4, 4), layers=2, hidden=4), spread=0.1).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(flow.sample(5, seed=0), flow.sample(5, seed=0))
+
+
+@pytest.mark.parametrize("hidden", [(0,), (4, -1)])
+def test_hidden_layers_of_nothing_are_refused(hidden):
+    with pytest.raises(ValueError, match="hidden must be widths of at least 1"):
+        NICE((4,), hidden=hidden)

@@ -4,6 +4,7 @@ import copy
 import inspect
 import math
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from pyro.distributions.transforms import AffineCoupling as PyroAffineCoupling
 from pyro.distributions.transforms import Permute, TanhTransform
 from pyro.nn import DenseNN
 from torch import Tensor, nn
+from torch.distributions.transforms import ComposeTransform, IndependentTransform
+from torch.nn.functional import pixel_unshuffle
 
 import zoo.flows
 from zoo.flows import (
@@ -456,10 +459,75 @@ def test_a_layer_that_gives_no_number_is_named(layer, value):
             run()
 
 
-def test_what_came_as_no_number_is_no_layers_fault():
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_what_came_as_no_number_is_no_layers_fault(value):
     transform = Composed([LULinear(3), DiagonalScaling((3,))])
-    x = torch.tensor([[0.0, math.nan, 1.0]])
-    assert transform(x).isnan().any() and transform.inv(x).isnan().any()
+    x = torch.tensor([[0.0, value, 1.0]])
+    for call in (transform, transform.inv, transform.call_and_log_det, transform.inverse_and_log_det):
+        with pytest.raises(FloatingPointError, match="^a flow expects finite numbers, got NaN or infinity"):
+            call(x)
+
+
+def test_a_layer_that_gives_no_number_only_once_is_an_error_too():
+    answers = iter([math.nan])
+    network = lambda shown: torch.full((3, 2), next(answers, 0.0))  # noqa: E731
+    transform = Composed([AdditiveCoupling(torch.tensor([True, False, False]), network)])
+    with pytest.raises(FloatingPointError, match="a layer gave a value that is not finite"):
+        transform(torch.zeros(3, 3))
+
+
+@pytest.mark.parametrize("log_scale", [200.0, -200.0])
+def test_a_layer_alone_is_checked_where_torch_calls_it(log_scale):
+    scaling = DiagonalScaling((2,))
+    torch.nn.init.constant_(scaling.log_scale, log_scale)
+    flow = dist.TransformedDistribution(dist.Normal(torch.zeros(2), 1.0).to_event(1), [scaling])
+    words = "DiagonalScaling gives a value that is not finite in its"
+    with pytest.raises(FloatingPointError, match=words):
+        flow.sample() if log_scale > 0 else flow.log_prob(torch.ones(2))
+
+
+def test_a_layer_of_a_scale_is_named_with_it():
+    transform = MultiScale([Squeeze().inv, Composed([DiagonalScaling((2, 4, 4))])], (1, 8, 8))
+    torch.nn.init.constant_(transform.scales[1].parts[0].log_scale, math.inf)
+    with pytest.raises(FloatingPointError, match=r"^scale 1: layer 0 \(DiagonalScaling\) gives a value"):
+        transform.call_and_log_det(torch.ones(3, 64))
+
+
+def test_modules_in_plain_transforms_are_found():
+    linear = LULinear(3)
+    hidden = [
+        ComposeTransform([linear]),
+        ComposeTransform([linear]).inv,
+        IndependentTransform(Logit(0.0, 1.0), 1),
+        TanhTransform(),
+    ]
+    found = [len(list(Composed([part]).parameters())) for part in hidden]
+    assert found == [3, 3, 0, 0]
+    assert len(Composed([hidden[2]]).modules_of_parts) == 1
+
+
+@pytest.mark.parametrize(
+    ("transform", "shape"),
+    [
+        (DiagonalScaling((3,)), (5, 1)),
+        (DiagonalScaling((2, 3)), (3,)),
+        (LULinear(3), (5, 1)),
+        (LULinear(3).inv, (5, 1)),
+    ],
+)
+def test_items_of_another_shape_are_refused_and_not_broadcast(transform, shape):
+    with pytest.raises(ValueError, match=re.escape(f"got {shape}")):
+        transform.call_and_log_det(torch.ones(shape))
+
+
+def test_a_batch_of_nothing_keeps_its_shape():
+    assert Squeeze()(torch.zeros(0, 1, 4, 6)).shape == (0, 4, 2, 3)
+    assert Squeeze().inv(torch.zeros(0, 4, 2, 3)).shape == (0, 1, 4, 6)
+
+
+def test_squares_are_read_row_by_row():
+    x = torch.randn(2, 3, 4, 6)
+    assert torch.equal(Squeeze()(x), pixel_unshuffle(x, 2))
 
 
 def test_large_numbers_whose_sum_is_not_finite_pass():

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from zoo.cli.report import counted, say
+from zoo.cli.report import INVERSION_TOLERANCE, counted, say
 from zoo.flows.fixed_point import ConvergenceError
 
 if TYPE_CHECKING:
@@ -312,8 +312,7 @@ def _interpolations(model: Any, x: Tensor, pairs: list[tuple[int, int]], steps: 
 def _inversion(model: Any, x: Tensor) -> Figure:
     """How far the inverse of each layer is off after so many iterations, for the codes of test items."""
     codes = model.encode(x)
-    eps = torch.finfo(codes.dtype).eps
-    tolerance = 64 * eps
+    eps, tolerance = torch.finfo(codes.dtype).eps, INVERSION_TOLERANCE
     found = model.invert(codes, tolerance=tolerance)
     figure = Figure(figsize=(5, 3.4), layout="constrained")
     axes = figure.add_subplot()

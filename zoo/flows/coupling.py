@@ -10,6 +10,7 @@ References:
     | Density estimation using Real NVP (Dinh, Sohl-Dickstein & Bengio, 2017), section 3.4 for the masks
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -139,7 +140,7 @@ class AffineCoupling(Coupling):
         mask: Which entries are shown, as in `Coupling`.
         network: h and g, h first.
         event_dim: How many dimensions an item has.
-        limit: Largest |h|, above 0.
+        limit: Largest |h|, above 0 and finite.
 
     Raises:
         ValueError: If the mask does not suit, or ``limit`` is not above 0.
@@ -161,8 +162,8 @@ class AffineCoupling(Coupling):
         limit: float = 3.0,
     ) -> None:
         super().__init__(mask, network, event_dim=event_dim)
-        if not limit > 0:
-            raise ValueError(f"limit must be above 0, got {limit}")
+        if not 0 < limit < math.inf:
+            raise ValueError(f"limit must be above 0 and finite, got {limit}")
         self.limit = limit
 
     def moved(self, hidden: Tensor, *params: Tensor, forwards: bool) -> tuple[Tensor, Tensor]:

@@ -13,14 +13,12 @@ References:
     | https://arxiv.org/abs/1907.07945
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 Map = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From x to f(x) and the diagonal of ∂f/∂x, all of one shape ``(batch, *event_shape)``."""
@@ -71,7 +69,8 @@ def invert(
         y: Shape ``(batch, *event_shape)``.
         start: Where to begin; None begins at ``y``.
         tolerance: Largest |f(x) - y| of an entry, above 0; None is 64 units in the last place of 1, or of the
-            largest entry of the item, in x or in y, where that is above 1.
+            largest entry of the item, in x or in y, where that is above 1. x itself may be off by more, where
+            f is badly conditioned.
         max_iterations: How many at most, at least 1.
 
     Raises:
@@ -124,14 +123,17 @@ def invert(
         position = position[going] - damping * change
     failed = (~(residual <= allowed)).nonzero().flatten().tolist()  # NaN among them
     if failed:
-        shown = ", ".join(map(str, failed[:10])) + (", ..." if len(failed) > 10 else "")
         raise ConvergenceError(
-            f"the inverse of {len(failed)} of {len(y)} items did not converge in {max_iterations} iterations "
+            f"the inverse of {len(failed)} of {len(y)} items did not converge in {iteration} iterations "
             f"to {allowed[failed].min():.1e}; the largest residual is {residual[failed].max():.1e}; "
-            f"items {shown}",
+            f"items {_listed(failed)}",
             failed,
         )
     return Inversion(x, iterations, residual, torch.stack(history))
+
+
+def _listed(items: list[int]) -> str:
+    return ", ".join(map(str, items[:10])) + (", ..." if len(items) > 10 else "")
 
 
 class _Implicit(torch.autograd.Function):
@@ -149,22 +151,27 @@ class _Implicit(torch.autograd.Function):
         return x.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(context: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        if torch.is_grad_enabled():  # by create_graph=True
+            raise RuntimeError("there is no second derivative through an inverse that is an iteration")
         (x, value), diagonal = context.graph, context.diagonal
         eps = torch.finfo(x.dtype).eps
-        scale = max(1.0, grad.abs().max().item())
-        v, before = grad / diagonal, math.inf
-        for _ in range(2 * x[0].numel()):  # (∂f/∂x)ᵀ v = grad; exact after as many as there are entries
+        # Of each item: its gradient may be small beside that of another, and still be wanted in full.
+        scale = grad.abs().flatten(1).amax(1).clamp(min=torch.finfo(x.dtype).tiny)
+        v, before = grad / diagonal, torch.full_like(scale, torch.inf)
+        for _ in range(2 * x.shape[1:].numel()):  # (∂f/∂x)ᵀ v = grad; exact after one for each entry
             error = grad - torch.autograd.grad(value, x, v, retain_graph=True)[0]
-            left = error.abs().max().item() / scale
-            if left <= 16 * eps or (left <= eps**0.5 and left >= before):  # no more digits to be had
+            left = error.abs().flatten(1).amax(1) / scale
+            stuck = (left <= eps**0.5) & (left >= before)  # no more digits to be had
+            if ((left <= 16 * eps) | stuck).all():
                 break
             v, before = v + error / diagonal, left
-        if not left <= eps**0.5:
+        failed = (~(left <= eps**0.5)).nonzero().flatten().tolist()
+        if failed:
             raise ConvergenceError(
-                f"the gradient through an inverse did not converge: a residual of {left * scale:.1e} is left",
-                list(range(len(x))),
+                "the gradient through an inverse did not converge: "
+                f"{left[failed].max():.1e} of it is left; items {_listed(failed)}",
+                failed,
             )
         return v, None, None, None
 
@@ -173,7 +180,8 @@ def implicit(function: Map, y: Tensor, x: Tensor) -> Tensor:
     """X with the gradient that the implicit-function theorem gives it, where f(x) = y.
 
     ∂x/∂y = (∂f/∂x)⁻¹, and for the parameters θ of f, ∂x/∂θ = -(∂f/∂x)⁻¹ ∂f/∂θ: one linear system for each
-    backward pass, however many iterations the inverse took. There is no second derivative.
+    backward pass, however many iterations the inverse took. There is no second derivative: to ask for one, by
+    ``create_graph=True``, raises a RuntimeError.
 
     Args:
         function: f and the diagonal of its Jacobian.

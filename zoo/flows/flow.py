@@ -63,8 +63,8 @@ class Flow(GenerativeModel):
             raise ValueError(f"prior must be one of gaussian, logistic, got {prior!r}")
         if num_levels is None and offset is not None:
             raise ValueError(f"an offset of the logit expects num_levels, got None and {offset}")
-        if num_levels is not None and num_levels < 2:
-            raise ValueError(f"num_levels must be at least 2, got {num_levels}")
+        if num_levels is not None and (not isinstance(num_levels, int) or num_levels < 2):
+            raise ValueError(f"num_levels must be an integer of at least 2, got {num_levels}")
         self.num_levels, self.offset, self.prior_family = num_levels, offset, prior
         if num_levels is None:
             self.density = "exact"
@@ -169,10 +169,15 @@ class Flow(GenerativeModel):
             Tensor of shape ``(batch, steps, *event_shape)``.
 
         Raises:
-            ValueError: If ``steps`` is below 2.
+            ValueError: If ``steps`` is below 2, there are not as many of both, or they do not suit the model.
         """
-        if steps < 2:
-            raise ValueError(f"steps must be at least 2, got {steps}")
+        if steps < 2 or len(start) != len(end):
+            raise ValueError(
+                "interpolate expects at least 2 steps, and as many ends as starts, got "
+                f"{steps}, {len(start)} and {len(end)}"
+            )
+        self.check(start)
+        self.check(end)
         with evaluation_mode(self):
             return self._on_the_arc(self.encode(start), self.encode(end), steps)
 

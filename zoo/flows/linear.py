@@ -29,14 +29,21 @@ class DiagonalScaling(FlowTransform):
 
     def call_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """S ⊙ x and Σ log s."""
-        return x * self.log_scale.exp(), self._log_det(x)
+        log_det = self._log_det(x)
+        return x * self.log_scale.exp(), log_det
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Y / s and -Σ log s."""
-        return y * (-self.log_scale).exp(), -self._log_det(y)
+        log_det = -self._log_det(y)
+        return y * (-self.log_scale).exp(), log_det
 
     def _log_det(self, x: Tensor) -> Tensor:
-        return self.log_scale.sum().expand(x.shape[: x.dim() - self.domain.event_dim])
+        batch = x.shape[: x.dim() - self.log_scale.dim()]
+        if x.shape != batch + self.log_scale.shape:
+            raise ValueError(
+                f"DiagonalScaling expects items of shape {tuple(self.log_scale.shape)}, got {tuple(x.shape)}"
+            )
+        return self.log_scale.sum().expand(batch)
 
 
 class LULinear(FlowTransform):
@@ -82,16 +89,20 @@ class LULinear(FlowTransform):
 
     def call_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """A x + b and Σ log U_ii."""
-        return x @ self.matrix().T + self.bias, self._log_det(x)
+        log_det = self._log_det(x)
+        return x @ self.matrix().T + self.bias, log_det
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """A⁻¹ (y - b), by two triangular systems, and -Σ log U_ii."""
+        log_det = -self._log_det(y)
         z = (y - self.bias)[..., self.permutation.argsort()]
         flat = z.flatten(0, -2) if z.dim() > 1 else z.unsqueeze(0)
         # zᵀ = Uᵀ Lᵀ from the right: rows are items.
         flat = solve_triangular(self.lower().T, flat, upper=True, left=False, unitriangular=True)
         flat = solve_triangular(self.upper().T, flat, upper=False, left=False)
-        return flat.reshape(z.shape), -self._log_det(y)
+        return flat.reshape(z.shape), log_det
 
     def _log_det(self, x: Tensor) -> Tensor:
+        if x.shape[-1:] != self.log_diagonal.shape:
+            raise ValueError(f"LULinear expects vectors of {len(self.bias)} entries, got {tuple(x.shape)}")
         return self.log_diagonal.sum().expand(x.shape[:-1])

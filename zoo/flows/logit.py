@@ -34,8 +34,8 @@ class Logit(FlowTransform):
 
     def __init__(self, low: float = 0.0, high: float = 1.0, *, offset: float = 0.0) -> None:
         super().__init__(0)
-        if not low < high:
-            raise ValueError(f"low must be below high, got {low} and {high}")
+        if not -math.inf < low < high < math.inf:
+            raise ValueError(f"low must be below high, and both finite, got {low} and {high}")
         if not 0 <= offset < 0.5:
             raise ValueError(f"offset must be at least 0 and below 0.5, got {offset}")
         self.scale = (1 - 2 * offset) / (high - low)

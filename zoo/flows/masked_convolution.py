@@ -135,7 +135,7 @@ class MaskedConvolution(FlowTransform):
         return value.reshape(x.shape), diagonal.log().sum((-3, -2, -1)).reshape(x.shape[:-3])
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """X by `invert`, with the gradient of the implicit-function theorem."""
+        """Found by `invert`, with the gradient of the implicit-function theorem."""
         x = self.invert(y.reshape(-1, *self.event_shape)).x
         if torch.is_grad_enabled():
             x = implicit(self.value_and_diagonal, y.reshape(x.shape), x)
@@ -144,9 +144,10 @@ class MaskedConvolution(FlowTransform):
 
     def invert(self, y: Tensor, *, tolerance: float | None = None, max_iterations: int = 500) -> Inversion:
         """Finds x with f(x) = y, ``(batch, channels, height, width)``, and reports how: see `Inversion`."""
-        return invert(
-            self.value_and_diagonal,
-            y,
-            tolerance=tolerance or self.tolerance,
-            max_iterations=max_iterations,
-        )
+        with torch.autocast(y.device.type, enabled=False):  # half precision would never come within it
+            return invert(
+                self.value_and_diagonal,
+                y,
+                tolerance=self.tolerance if tolerance is None else tolerance,
+                max_iterations=max_iterations,
+            )

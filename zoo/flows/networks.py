@@ -18,6 +18,8 @@ class MLP(nn.Sequential):
     def __init__(
         self, num_inputs: int, hidden: Sequence[int], num_outputs: int, *, dropout: float = 0.0
     ) -> None:
+        if not all(width >= 1 for width in hidden):
+            raise ValueError(f"hidden must be widths of at least 1, got {tuple(hidden)}")
         layers: list[nn.Module] = []
         for width in hidden:
             layers += [nn.Linear(num_inputs, width), nn.ReLU(inplace=True)]

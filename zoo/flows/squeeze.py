@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import torch
 from pyro.distributions import constraints
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from zoo.flows.transform import FlowTransform, call_and_log_det, inverse_and_log_det
+from zoo.flows.transform import FlowTransform, call_and_log_det, inverse_and_log_det, named
 
 
 class Squeeze(FlowTransform):
@@ -29,13 +28,15 @@ class Squeeze(FlowTransform):
         """Fewer pixels, more channels; 0."""
         if x.dim() < 3 or x.shape[-1] % 2 or x.shape[-2] % 2:
             raise ValueError(f"Squeeze expects images of even height and width, got {tuple(x.shape)}")
-        return pixel_unshuffle(x, 2), x.new_zeros(x.shape[:-3])
+        squares = x.unflatten(-2, (-1, 2)).unflatten(-1, (-1, 2)).movedim((-3, -1), (-4, -3))
+        return squares.flatten(-5, -3), x.new_zeros(x.shape[:-3])
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """More pixels, fewer channels; 0."""
         if y.dim() < 3 or y.shape[-3] % 4:
             raise ValueError(f"Squeeze expects channels in fours to undo, got {tuple(y.shape)}")
-        return pixel_shuffle(y, 2), y.new_zeros(y.shape[:-3])
+        squares = y.unflatten(-3, (-1, 2, 2)).movedim((-4, -3), (-3, -1))
+        return squares.flatten(-2).flatten(-3, -2), y.new_zeros(y.shape[:-3])
 
     def forward_shape(self, shape: torch.Size) -> torch.Size:
         """Shape with a quarter of the pixels."""
@@ -87,7 +88,8 @@ class MultiScale(FlowTransform):
         for number, scale in reversed(list(enumerate(self.scales))):
             if number < len(self.scales) - 1:
                 h = torch.cat([h, parts.pop(0).unflatten(-1, self.left[number])], dim=-3)
-            h, log_det = call_and_log_det(scale, h)
+            with named(f"scale {number}"):
+                h, log_det = call_and_log_det(scale, h)
             total = total + log_det
         return h, total
 
@@ -96,7 +98,8 @@ class MultiScale(FlowTransform):
         parts: list[Tensor] = []
         total = y.new_zeros(y.shape[:-3])
         for number, scale in enumerate(self.scales):
-            y, log_det = inverse_and_log_det(scale, y)
+            with named(f"scale {number}"):
+                y, log_det = inverse_and_log_det(scale, y)
             total = total + log_det
             y, leaving = y.split([self.kept[number][0], self.left[number][0]], dim=-3)
             parts.insert(0, leaving.flatten(-3))

@@ -51,10 +51,10 @@ class FlowTransform(TransformModule):
         return Inverse(self)
 
     def _call(self, x: Tensor) -> Tensor:
-        return self.call_and_log_det(x)[0]
+        return _refuse_non_finite(str(named(self)), *self.call_and_log_det(x), forwards=True)
 
     def _inverse(self, y: Tensor) -> Tensor:
-        return self.inverse_and_log_det(y)[0]
+        return _refuse_non_finite(str(named(self)), *self.inverse_and_log_det(y), forwards=False)
 
     def __repr__(self) -> str:
         return nn.Module.__repr__(self)
@@ -121,7 +121,7 @@ class Composed(FlowTransform):
         if not parts:
             raise ValueError("Composed expects at least one transform, got none")
         self.parts = list(parts)
-        self.modules_of_parts = nn.ModuleList(part for part in parts if isinstance(part, nn.Module))
+        self.modules_of_parts = nn.ModuleList(module for part in parts for module in _modules(part))
         whole = ComposeTransform(self.parts)
         self.domain, self.codomain = whole.domain, whole.codomain
         # How many dimensions the items of the whole have at each part beyond those that the part knows of.
@@ -143,33 +143,26 @@ class Composed(FlowTransform):
         step = call_and_log_det if forwards else inverse_and_log_det
         result, log_det = value, None
         for part, surplus in zip(parts, self.surplus[:: 1 if forwards else -1], strict=True):
-            try:
+            with named(part, self.parts):
                 result, change = step(part, result)
-            except ConvergenceError as error:
-                raise ConvergenceError(f"{self._layer(part)}: {error}", error.items) from None
             change = sum_rightmost(change, surplus)
             log_det = change if log_det is None else log_det + change
         checked = len(parts) == 1 and isinstance(parts[0], Composed)  # by the part itself
         if not checked and _can_branch() and not math.isfinite((result.sum() + log_det.sum()).item()):
-            self._name_the_layer(value, parts, forwards=forwards)
+            if not (result.isfinite().all() and log_det.isfinite().all()):  # not their sum alone
+                self._name_the_layer(value, parts, forwards=forwards)
         return result, log_det
 
     @torch.no_grad()
     def _name_the_layer(self, value: Tensor, parts: list[Transform], *, forwards: bool) -> None:
         if not value.isfinite().all():
-            return  # it came so, and whoever made it is to be named
+            raise FloatingPointError("a flow expects finite numbers, got NaN or infinity")
         for part in parts:
             value, log_det = (call_and_log_det if forwards else inverse_and_log_det)(part, value)
-            for what, result in (("value", value), ("log-determinant", log_det)):
-                if not result.isfinite().all():
-                    raise FloatingPointError(
-                        f"{self._layer(part)} gives a {what} that is not finite "
-                        f"{'in its call' if forwards else 'in its inverse'}"
-                    )
-
-    def _layer(self, part: Transform) -> str:
-        number = next(number for number, own in enumerate(self.parts) if own is part)
-        return f"layer {number} ({type(part).__name__})"
+            _refuse_non_finite(str(named(part, self.parts)), value, log_det, forwards=forwards)
+        raise FloatingPointError(
+            "a layer gave a value that is not finite, and did not when it was asked again"
+        )
 
     def forward_shape(self, shape: torch.Size) -> torch.Size:
         """Shape of f(x) from that of x."""
@@ -214,6 +207,60 @@ def inverse_and_log_det(transform: Transform, y: Tensor) -> tuple[Tensor, Tensor
     y = y.view_as(y)
     x = transform.inv(y)
     return x, -transform.log_abs_det_jacobian(x, y)
+
+
+class named:
+    """Puts the name of a layer before what it complains of.
+
+    Args:
+        layer: The transform, or what to call it.
+        among: Those that it is one of, whose number is part of the name.
+    """
+
+    def __init__(self, layer: Transform | str, among: Sequence[Transform] = ()) -> None:
+        self.layer, self.among = layer, among
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, ConvergenceError):
+            raise ConvergenceError(f"{self}: {error}", error.items) from None
+        if isinstance(error, FloatingPointError):
+            raise FloatingPointError(f"{self}: {error}") from None
+
+    def __str__(self) -> str:
+        if isinstance(self.layer, str):
+            return self.layer
+        inverted = isinstance(self.layer, Inverse)
+        kind = f"inverse of {type(self.layer.transform).__name__}" if inverted else type(self.layer).__name__
+        for number, part in enumerate(self.among):
+            if part is self.layer:
+                return f"layer {number} ({kind})"
+        return kind
+
+
+def _refuse_non_finite(name: str, value: Tensor, log_det: Tensor, *, forwards: bool) -> Tensor:
+    """The value, where it and the log-determinant are finite."""
+    if _can_branch():
+        for what, numbers in (("value", value), ("log-determinant", log_det)):
+            if not numbers.isfinite().all():
+                raise FloatingPointError(
+                    f"{name} gives a {what} that is not finite in its {'call' if forwards else 'inverse'}"
+                )
+    return value
+
+
+def _modules(transform: Transform) -> list[nn.Module]:
+    """The modules of a transform of torch's or Pyro's, which may be hidden in a plain one."""
+    if isinstance(transform, nn.Module):
+        return [transform]
+    if isinstance(transform, ComposeTransform):
+        return [module for part in transform.parts for module in _modules(part)]
+    inner = getattr(transform, "base_transform", None)
+    if inner is None and type(transform).__name__ == "_InverseTransform":
+        inner = transform.inv
+    return [] if inner is None else _modules(inner)
 
 
 def _can_branch() -> bool:
