@@ -13,7 +13,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.distributions.transforms import AffineCoupling as PyroAffineCoupling
-from pyro.distributions.transforms import Permute, TanhTransform
+from pyro.distributions.transforms import Permute, Spline, TanhTransform
 from pyro.nn import DenseNN
 from torch import Tensor, nn
 from torch.distributions.transforms import ComposeTransform, IndependentTransform
@@ -484,6 +484,8 @@ def test_a_layer_alone_is_checked_where_torch_calls_it(log_scale):
     words = "DiagonalScaling gives a value that is not finite in its"
     with pytest.raises(FloatingPointError, match=words):
         flow.sample() if log_scale > 0 else flow.log_prob(torch.ones(2))
+    with pytest.raises(FloatingPointError, match=words):
+        scaling._call(torch.ones(2)) if log_scale > 0 else scaling._inverse(torch.ones(2))
 
 
 def test_a_layer_of_a_scale_is_named_with_it():
@@ -503,6 +505,7 @@ def test_modules_in_plain_transforms_are_found():
     ]
     found = [len(list(Composed([part]).parameters())) for part in hidden]
     assert found == [3, 3, 0, 0]
+    assert len(list(Composed([Spline(3).inv]).parameters())) == len(list(Spline(3).parameters())) > 0
     assert len(Composed([hidden[2]]).modules_of_parts) == 1
 
 
