@@ -72,7 +72,7 @@ def test_the_report_agrees_with_itself_and_with_the_function():
     assert torch.equal(found.history[-1], found.residual)
     assert torch.equal(found.history[0], (chain(y)[0] - y).abs().amax(1))
     assert torch.allclose(found.residual, (chain(found.x)[0] - y).abs().amax(1), rtol=0, atol=1e-15)
-    unit = 64 * torch.finfo(torch.float64).eps
+    unit = 8 * torch.finfo(torch.float64).eps
     allowed = unit * torch.maximum(y.abs().amax(1), found.x.abs().amax(1)).clamp(min=1)
     for item, iterations in enumerate(found.iterations.tolist()):
         history = found.history[:, item]
@@ -83,7 +83,8 @@ def test_the_report_agrees_with_itself_and_with_the_function():
 def test_few_more_iterations_than_there_are_entries():
     """Undamped, an affine map is solved an entry at each step; damping that went on would take dozens."""
     chain = Chain(6)
-    found = invert(lambda x: (chain(x)[0] - x**3, torch.ones_like(x)), torch.randn(3, 6, dtype=torch.float64))
+    y = torch.randn(3, 6, dtype=torch.float64)
+    found = invert(lambda x: (chain(x)[0] - x**3, torch.ones_like(x)), y, tolerance=1e-12)
     assert found.iterations.max() <= 12
 
 
@@ -128,10 +129,10 @@ def test_numbers_are_found_as_finely_as_they_are_written(dtype):
     """Neighbours of 1e6 lie further apart than 64 units in the last place of 1."""
     y = torch.tensor([[0.1], [1.0], [1e3], [1e6]], dtype=dtype)
     found = invert(cube, y)
-    assert (found.residual <= 64 * torch.finfo(dtype).eps * y[:, 0].clamp(min=1)).all()
+    assert (found.residual <= 8 * torch.finfo(dtype).eps * y[:, 0].clamp(min=1)).all()
     assert found.x.dtype == dtype
     tiny = invert(lambda x: (3 * x + 0.1 * x.sin(), 3 + 0.1 * x.cos()), y)
-    assert torch.allclose(3 * tiny.x + 0.1 * tiny.x.sin(), y, rtol=64 * torch.finfo(dtype).eps)
+    assert torch.allclose(3 * tiny.x + 0.1 * tiny.x.sin(), y, rtol=8 * torch.finfo(dtype).eps)
 
 
 def test_items_that_are_not_found_are_named_and_nothing_else_is_left():

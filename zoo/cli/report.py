@@ -83,6 +83,8 @@ def test_metrics(
         dataset.test,
         particles=config["particles"] if particles is None else particles,
         bound=bound or config["bound"],
+        # A flow of convolutions holds many feature maps for each draw: so they stay in the cache.
+        chunk=500 if config["bound"] == "elbo" else 4000,
         seed=seed,
     )
     error = estimate.monte_carlo_error
@@ -138,7 +140,7 @@ def _inversion(model: Any, dataset: "Dataset", seed: int) -> dict[str, float]:
         numbers = model.dequantize(x[:INVERTED])  # the same image never twice
         z = model.transform.inv(numbers)
         found = model.invert(z, tolerance=INVERSION_TOLERANCE)
-        error = (model.transform(z) - numbers).abs().max().item()
+        errors = (model.transform(z) - numbers).abs().flatten(1).amax(1)
     iterations = torch.stack([layer.iterations for layer in found])
     return {
         "layers": len(found),
@@ -147,7 +149,8 @@ def _inversion(model: Any, dataset: "Dataset", seed: int) -> dict[str, float]:
         "residual": max(layer.residual.max().item() for layer in found),
         "iterations": int(iterations.max()),
         "mean_iterations": iterations.double().mean().item(),
-        "error": error,
+        "median_error": errors.median().item(),
+        "error": errors.max().item(),
     }
 
 

@@ -68,7 +68,7 @@ def invert(
         function: f and the diagonal of its Jacobian; items do not depend on each other.
         y: Shape ``(batch, *event_shape)``.
         start: Where to begin; None begins at ``y``.
-        tolerance: Largest |f(x) - y| of an entry, above 0; None is 64 units in the last place of 1, or of the
+        tolerance: Largest |f(x) - y| of an entry, above 0; None is 8 units in the last place of 1, or of the
             largest entry of the item, in x or in y, where that is above 1. x itself may be off by more, where
             f is badly conditioned.
         max_iterations: How many at most, at least 1.
@@ -89,7 +89,7 @@ def invert(
             "expected tolerance above 0 and max_iterations of at least 1, got "
             f"{tolerance} and {max_iterations}"
         )
-    unit = 64 * torch.finfo(y.dtype).eps
+    unit = 8 * torch.finfo(y.dtype).eps
     largest = y.abs().flatten(1).amax(1).clamp(min=1.0)
     allowed = torch.full_like(largest, unit if tolerance is None else tolerance)
     per_item = (-1, *[1] * (y.dim() - 1))

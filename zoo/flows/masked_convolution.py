@@ -59,7 +59,7 @@ class MaskedConvolution(FlowTransform):
         event_shape: ``(channels, height, width)``.
         hidden: Units of each hidden layer for each channel, at least 2.
         reverse: Whether the scan runs backwards: from the last pixel, and from the last channel.
-        tolerance: Of the inverse: largest |f(x) - y| of an entry, above 0; None is 64 units in
+        tolerance: Of the inverse: largest |f(x) - y| of an entry, above 0; None is 8 units in
             the last place.
 
     Raises:
