@@ -281,3 +281,12 @@ def test_a_mintnet_draws_under_autocast():
 def test_hidden_layers_of_nothing_are_refused(hidden):
     with pytest.raises(ValueError, match="hidden must be widths of at least 1"):
         NICE((4,), hidden=hidden)
+
+
+@pytest.mark.parametrize("event_shape", [(6,), (4, 4)])
+def test_the_limit_of_a_realnvp_is_that_of_all_its_couplings(event_shape):
+    flow = RealNVP(event_shape, layers=2, hidden=(4,), limit=0.5)
+    limits = [part.limit for part in flow.modules() if isinstance(part, AffineCoupling)]
+    assert len(limits) >= 2 and set(limits) == {0.5}
+    with pytest.raises(ValueError, match="limit must be above 0 and finite, got 0"):
+        RealNVP(event_shape, limit=0.0)
