@@ -147,6 +147,9 @@ def checked_shape(event_shape: tuple[int, ...]) -> torch.Size:
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Evaluates a module, and leaves each of its parts in the mode that it was in."""
+    if not module.training:
+        yield
+        return
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:

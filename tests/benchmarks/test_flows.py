@@ -187,6 +187,8 @@ def test_a_training_step_takes_no_longer_than_theirs(flows, batch, record, threa
 
 def test_drawing_takes_no_longer_than_theirs(flows, record, threads):
     ours, *theirs = flows
+    for flow in flows:
+        flow.eval()  # theirs would draw with a dropout otherwise; ours sees to it, at a cost
     draws = [ours.sample, *map(drawing, theirs)]
     ratios = {}
     for num in (100, 1000):

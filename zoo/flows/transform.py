@@ -139,14 +139,23 @@ class Composed(FlowTransform):
         """Back through all parts, and the sum of their log-determinants."""
         return self._through(y, self.parts[::-1], forwards=False)
 
+    def _call(self, x: Tensor) -> Tensor:
+        return self.call_and_log_det(x)[0]  # which has been looked at
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return self.inverse_and_log_det(y)[0]
+
     def _through(self, value: Tensor, parts: list[Transform], *, forwards: bool) -> tuple[Tensor, Tensor]:
         step = call_and_log_det if forwards else inverse_and_log_det
         result, log_det = value, None
-        for part, surplus in zip(parts, self.surplus[:: 1 if forwards else -1], strict=True):
-            with named(part, self.parts):
+        try:
+            for part, surplus in zip(parts, self.surplus[:: 1 if forwards else -1], strict=True):
                 result, change = step(part, result)
-            change = sum_rightmost(change, surplus)
-            log_det = change if log_det is None else log_det + change
+                change = sum_rightmost(change, surplus)
+                log_det = change if log_det is None else log_det + change
+        except (ConvergenceError, FloatingPointError):
+            with named(part, self.parts):
+                raise
         checked = len(parts) == 1 and isinstance(parts[0], Composed)  # by the part itself
         if not checked and _can_branch() and not math.isfinite((result.sum() + log_det.sum()).item()):
             if not (result.isfinite().all() and log_det.isfinite().all()):  # not their sum alone
