@@ -622,7 +622,7 @@ def test_the_way_between_items_begins_and_ends_at_them(case):
     assert torch.allclose(way[:, 0].double(), start.double(), rtol=0, atol=1e-9)
     assert torch.allclose(way[:, -1].double(), end.double(), rtol=0, atol=1e-9)
     for steps in (1, 0):
-        with pytest.raises(ValueError, match=f"steps must be at least 2, got {steps}"):
+        with pytest.raises(ValueError, match=f"at least 2 steps, and as many ends as starts, got {steps}, 3"):
             model.interpolate(start, end, steps=steps)
 
 
