@@ -75,7 +75,10 @@ def complete(
     folder = RunFolder(run)
     config = folder.config()
     if len(config["event_shape"]) < 2:
-        raise UsageFault(f"zoo complete expects images, and the items of {config['data']} are vectors")
+        raise UsageFault(
+            f"zoo complete expects images, and the items of {config['data']} are vectors; "
+            "inference.complete takes those of an autoregressive model, with any mask"
+        )
     model = folder.load_model()
     if not out.parent.is_dir():
         raise UsageFault(f"--out expects a file in a folder that is there, got {out}")
