@@ -486,6 +486,11 @@ def test_a_layer_alone_is_checked_where_torch_calls_it(log_scale):
         flow.sample() if log_scale > 0 else flow.log_prob(torch.ones(2))
     with pytest.raises(FloatingPointError, match=words):
         scaling._call(torch.ones(2)) if log_scale > 0 else scaling._inverse(torch.ones(2))
+    ours = FlowDistribution(flow.base_dist, [LULinear(2), scaling])
+    with pytest.raises(
+        FloatingPointError, match=words if log_scale > 0 else rf"layer 1 \({words[:15]}\) gives"
+    ):
+        ours.sample() if log_scale > 0 else ours.log_prob(torch.ones(2))
 
 
 def test_a_layer_of_a_scale_is_named_with_it():

@@ -187,13 +187,20 @@ class Composed(FlowTransform):
 
 
 class FlowDistribution(TransformedDistribution):
-    """`TransformedDistribution` that scores in one pass: each transform gives value and log-determinant."""
+    """`TransformedDistribution` that scores in one pass: each transform gives value and log-determinant.
+
+    Raises:
+        FloatingPointError: From `log_prob` and from drawing, if a layer of ours gives what is not finite; the
+            message names it.
+    """
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of each item in nats."""
         event_dim, log_det = len(self.event_shape), 0.0
         for part in reversed(self.transforms):
             value, change = inverse_and_log_det(part, value)
+            if isinstance(part, FlowTransform) and not isinstance(part, Composed):  # which has looked at them
+                _refuse_non_finite(str(named(part, self.transforms)), value, change, forwards=False)
             log_det = log_det + sum_rightmost(change, event_dim - part.codomain.event_dim)
             event_dim += part.domain.event_dim - part.codomain.event_dim
         base = self.base_dist.log_prob(value)
