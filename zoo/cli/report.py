@@ -78,13 +78,14 @@ def test_metrics(
     import inference
 
     started = time.monotonic()
+    bound = bound or config["bound"]
     estimate = inference.log_likelihood(
         model,
         dataset.test,
         particles=config["particles"] if particles is None else particles,
-        bound=bound or config["bound"],
+        bound=bound,
         # A flow of convolutions holds many feature maps for each draw: so they stay in the cache.
-        chunk=500 if config["bound"] == "elbo" else 4000,
+        chunk=500 if bound == "elbo" else 4000,
         seed=seed,
     )
     error = estimate.monte_carlo_error

@@ -54,8 +54,7 @@ class Coupling(FlowTransform):
         order = (
             torch.cat([mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]]) if self.splits else mask.new_empty(0)
         )
-        self.num_shown = int(mask.sum())
-        self.sizes = [self.num_shown, mask.numel() - self.num_shown]
+        self.sizes = [int(mask.sum()), int((~mask).sum())]  # of what is shown, of what is hidden
         self.register_buffer("order", order.long(), persistent=False)
         self.register_buffer("rank", self.order.argsort(), persistent=False)
         self.network = network

@@ -177,7 +177,7 @@ class _Implicit(torch.autograd.Function):
 
 
 def implicit(function: Map, y: Tensor, x: Tensor) -> Tensor:
-    """X with the gradient that the implicit-function theorem gives it, where f(x) = y.
+    """Gives x, where f(x) = y, the gradient of the implicit-function theorem.
 
     ∂x/∂y = (∂f/∂x)⁻¹, and for the parameters θ of f, ∂x/∂θ = -(∂f/∂x)⁻¹ ∂f/∂θ: one linear system for each
     backward pass, however many iterations the inverse took. There is no second derivative: to ask for one, by

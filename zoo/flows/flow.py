@@ -130,14 +130,14 @@ class Flow(GenerativeModel):
         return x if self.num_levels is None else Dequantized(x, self.prior_loc).rsample()
 
     def _prior_log_prob(self, z: Tensor) -> Tensor:
-        """Log p(z), what `prior` gives, at less cost."""
+        """What `prior` gives for log p(z), at less cost."""
         z = z.flatten(-len(self.latent_shape))
         if self.prior_family == "gaussian":
             return -0.5 * (z.square().sum(-1) + z.shape[-1] * math.log(2 * math.pi))
         return -(z + 2 * softplus(-z)).sum(-1)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Z of items, shape ``(batch, *latent_shape)``; of levels, that of the middle of their cells."""
+        """The z of items, shape ``(batch, *latent_shape)``; of levels, that of the middle of their cells."""
         return self.transform.inv(x if self.num_levels is None else x.to(self.prior_loc) + 0.5)
 
     def decode(self, z: Tensor) -> Tensor:

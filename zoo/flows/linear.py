@@ -28,12 +28,12 @@ class DiagonalScaling(FlowTransform):
         self.log_scale = nn.Parameter(torch.zeros(tuple(event_shape)))
 
     def call_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """S ⊙ x and Σ log s."""
+        """The product s ⊙ x, and Σ log s."""
         log_det = self._log_det(x)
         return x * self.log_scale.exp(), log_det
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Y / s and -Σ log s."""
+        """The quotient y / s, and -Σ log s."""
         log_det = -self._log_det(y)
         return y * (-self.log_scale).exp(), log_det
 
