@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from inference.completion import Completion, complete
+    from inference.annealing import LogZEstimate, ais, reverse_ais
+    from inference.contrastive_divergence import ContrastiveDivergence, PersistentContrastiveDivergence
     from inference.importance import log_weights
     from inference.likelihood import LikelihoodEstimate, log_likelihood
     from inference.objectives import (
@@ -22,34 +24,44 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "Completion": "inference.completion",
+    "ContrastiveDivergence": "inference.contrastive_divergence",
     "CrossEntropy": "inference.objectives",
     "ELBO": "inference.objectives",
     "FitResult": "inference.training",
     "ImportanceWeighted": "inference.objectives",
     "LikelihoodEstimate": "inference.likelihood",
+    "LogZEstimate": "inference.annealing",
     "MaximumLikelihood": "inference.objectives",
     "Objective": "inference.objectives",
+    "PersistentContrastiveDivergence": "inference.contrastive_divergence",
     "SupervisedELBO": "inference.objectives",
+    "ais": "inference.annealing",
     "complete": "inference.completion",
     "fit": "inference.training",
     "log_likelihood": "inference.likelihood",
     "log_weights": "inference.importance",
+    "reverse_ais": "inference.annealing",
 }
 
 __all__ = [
     "ELBO",
     "Completion",
+    "ContrastiveDivergence",
     "CrossEntropy",
     "FitResult",
     "ImportanceWeighted",
     "LikelihoodEstimate",
+    "LogZEstimate",
     "MaximumLikelihood",
     "Objective",
+    "PersistentContrastiveDivergence",
     "SupervisedELBO",
+    "ais",
     "complete",
     "fit",
     "log_likelihood",
     "log_weights",
+    "reverse_ais",
 ]
 
 

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from zoo.flows import NICE, LinearFlow, MintNet, RealNVP
     from zoo.latent import VAE, SupervisedVAE
     from zoo.model import GenerativeModel
+    from zoo.undirected import DBM, RBM
 
 _EXPORTS = {
     "CategoricalNADE": "zoo.autoregressive",
+    "DBM": "zoo.undirected",
     "Dataset": "zoo.data",
     "FVSBN": "zoo.autoregressive",
     "FullJoint": "zoo.autoregressive",
@@ -25,6 +27,7 @@ _EXPORTS = {
     "MintNet": "zoo.flows",
     "NADE": "zoo.autoregressive",
     "NICE": "zoo.flows",
+    "RBM": "zoo.undirected",
     "RNADE": "zoo.autoregressive",
     "RealNVP": "zoo.flows",
     "Split": "zoo.data",
@@ -34,9 +37,11 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "DBM",
     "FVSBN",
     "NADE",
     "NICE",
+    "RBM",
     "RNADE",
     "VAE",
     "CategoricalNADE",

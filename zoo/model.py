@@ -11,6 +11,9 @@ from pyro.distributions import constraints
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+MISSING = -1
+"""The label of an item whose label is not known."""
+
 _instances: Counter[str] = Counter()
 
 
@@ -157,6 +160,23 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+def check_labels(y: Tensor, num: int, num_classes: int, *, lowest: int = 0) -> None:
+    """Checks labels at the door.
+
+    Raises:
+        ValueError: If they are no int64 tensor of shape ``(num,)``, or one lies outside ``lowest`` to
+            ``num_classes - 1``.
+    """
+    if not isinstance(y, Tensor):
+        raise ValueError(f"labels must be a tensor of shape ({num},), got {type(y).__name__}")
+    if y.shape != (num,) or y.dtype != torch.int64:
+        raise ValueError(f"labels must be torch.int64 of shape ({num},), got {y.dtype} of {tuple(y.shape)}")
+    if y.min() < lowest or y.max() >= num_classes:
+        raise ValueError(
+            f"labels must lie in {lowest}..{num_classes - 1}, got {int(y.min())}..{int(y.max())}"
+        )
 
 
 def refuse_constant_entries(who: str, x: Tensor) -> None:

@@ -5,6 +5,7 @@ from importlib import import_module
 
 MODELS = {
     "categorical-nade": "zoo.autoregressive.categorical_nade:CategoricalNADE",
+    "dbm": "zoo.undirected.dbm:DBM",
     "fvsbn": "zoo.autoregressive.fvsbn:FVSBN",
     "full-joint": "zoo.autoregressive.full_joint:FullJoint",
     "independent": "zoo.autoregressive.independent:Independent",
@@ -13,6 +14,7 @@ MODELS = {
     "mintnet": "zoo.flows.mintnet:MintNet",
     "nade": "zoo.autoregressive.nade:NADE",
     "nice": "zoo.flows.nice:NICE",
+    "rbm": "zoo.undirected.rbm:RBM",
     "realnvp": "zoo.flows.realnvp:RealNVP",
     "rnade": "zoo.autoregressive.rnade:RNADE",
     "supervised-vae": "zoo.latent.supervised_vae:SupervisedVAE",

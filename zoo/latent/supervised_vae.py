@@ -20,9 +20,8 @@ from torch.nn.functional import one_hot
 
 from zoo.latent.autoencoder import Autoencoder, Likelihood
 from zoo.latent.networks import Activation, Decoder, Encoder, Network
+from zoo.model import MISSING, check_labels
 
-MISSING = -1
-"""The label of an item whose label is not known."""
 
 _CERTAIN = 1e4  # a logit so large that exp(-_CERTAIN) is 0 in every float type
 
@@ -130,7 +129,7 @@ class SupervisedVAE(Autoencoder):
             y = self.label_prior().sample((num,))
         y = torch.as_tensor(y, device=self.prior_loc.device)
         y = y.expand(num) if y.dim() == 0 else y
-        self._check_labels(y, num)
+        check_labels(y, num, self.num_classes)
         return self.decode(self.prior().sample((num,)), y).sample()
 
     @torch.no_grad()
@@ -149,19 +148,7 @@ class SupervisedVAE(Autoencoder):
         """As `GenerativeModel.check`; and labels must be ``(batch,)`` integers, -1 (missing) to C - 1."""
         super().check(x)
         if y is not None:
-            self._check_labels(y, len(x), lowest=MISSING)
-
-    def _check_labels(self, y: Tensor, num: int, lowest: int = 0) -> None:
-        if not isinstance(y, Tensor):
-            raise ValueError(f"labels must be a tensor of shape ({num},), got {type(y).__name__}")
-        if y.shape != (num,) or y.dtype != torch.int64:
-            raise ValueError(
-                f"labels must be torch.int64 of shape ({num},), got {y.dtype} of {tuple(y.shape)}"
-            )
-        if y.min() < lowest or y.max() >= self.num_classes:
-            raise ValueError(
-                f"labels must lie in {lowest}..{self.num_classes - 1}, got {int(y.min())}..{int(y.max())}"
-            )
+            check_labels(y, len(x), self.num_classes, lowest=MISSING)
 
     def _certain(self, y: Tensor, logits: Tensor) -> Tensor:
         """The logits where a label is missing, and where it is known, logits that leave no other."""

@@ -1,0 +1,233 @@
+"""Learning by contrast: what the data make likely against what the model's own chains do.
+
+For an unnormalised p(v, h) = exp(-E(v, h)) / Z the gradient of the log-likelihood is a difference,
+
+    ∂ log p(v) = -E_{p(h | v)}[∂E(v, h)] + E_{p(v, h)}[∂E(v, h)].
+
+The first mean is that of the posterior, exact or by mean field; the second needs draws from the model, and the
+methods here differ in where these come from. Layers that can be summed out analytically are, in both.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from typing_extensions import override
+
+from inference.annealing import ais
+from inference.objectives import check_items
+from inference.program import Batch, arguments
+
+State = dict[str, Tensor]
+
+
+@runtime_checkable
+class Undirected(Protocol):
+    """What learning by contrast asks of a model (the zoo's machines have it all).
+
+    A state maps names of sites to their values, whose first dimension is the items or chains.
+    """
+
+    def blocks(self) -> Sequence[Any]:
+        """Block conditionals in the order of a sweep: each has ``sites`` and ``draw(state)``, new values."""
+
+    def initial_state(self, num: int) -> State:
+        """Values of all sites to start ``num`` chains from."""
+
+    def posterior(self, x: Tensor) -> State:
+        """The observed site at ``x``, and values or means of those hidden ones that `free_energy` needs."""
+
+    def free_energy(self, state: State) -> Tensor:
+        """Minus the log of the unnormalised probability, ``(num,)``, with a gradient; what lacks is summed out."""
+
+
+class _Contrast(nn.Module):
+    """The difference of mean free energies under the data and under chains; a subclass says where these run."""
+
+    def __init__(
+        self, model: Any, *, sweeps: int = 1, label_weight: float = 0.0, validation_betas: int = 200
+    ) -> None:
+        super().__init__()
+        if not isinstance(model, Undirected):
+            raise ValueError(
+                f"{type(self).__name__} expects a model with blocks, initial_state, posterior and free_energy, "
+                f"got {type(model).__name__}"
+            )
+        if sweeps < 1:
+            raise ValueError(f"sweeps must be at least 1, got {sweeps}")
+        if validation_betas < 1:
+            raise ValueError(f"validation_betas must be at least 1, got {validation_betas}")
+        self.module = model if isinstance(model, nn.Module) else None
+        self.source = [model]
+        if label_weight < 0:
+            raise ValueError(f"label_weight must be at least 0, got {label_weight}")
+        self.sweeps = sweeps
+        self.label_weight = label_weight
+        self.validation_betas = validation_betas
+        self.takes_labels = getattr(model, "num_classes", None) is not None
+        self._log_z: tuple[tuple[int, ...], float] | None = None
+
+    @override
+    def extra_repr(self) -> str:
+        return f"sweeps={self.sweeps}, label_weight={self.label_weight}"
+
+    def check(self, batch: Batch) -> None:
+        """Checks data once at the door, by the model's own rule where it has one.
+
+        Raises:
+            ValueError: If the data do not suit the model.
+        """
+        check_items(self.source[0], *arguments(batch))
+
+    def prepare(self, batch: Batch) -> None:
+        """Lets a model that can start from its data do so."""
+        if hasattr(self.source[0], "start"):
+            self.source[0].start(arguments(batch)[0])
+
+    def chains(self, positive: State) -> State:
+        """States of the chains after so many sweeps; ``positive`` is that of the data."""
+        raise NotImplementedError
+
+    @override
+    def forward(self, batch: Batch) -> Tensor:
+        """While training, mean free energy of the data minus that of the chains, in nats per item.
+
+        Its gradient is that of learning; its value, near 0 in equilibrium, is no likelihood. In evaluation
+        mode, where the model can be annealed, minus its bound on the log-likelihood, with log Z by a short
+        run of AIS: that is what validation shows.
+        """
+        model, args = self.source[0], arguments(batch)
+        if not self.training and hasattr(model, "annealing") and hasattr(model, "variational_bound"):
+            return self.log_z() - model.variational_bound(*args).mean()
+        with torch.no_grad():
+            positive = model.posterior(*args)
+            if self.training and hasattr(model, "track"):
+                model.track(positive)
+            negative = {name: value for name, value in self.chains(positive).items() if name in positive}
+        num = len(args[0])
+        both = model.free_energy({name: torch.cat([positive[name], negative[name]]) for name in positive})
+        contrast = both[:num].mean() - both[num:].mean()
+        if self.label_weight and len(args) > 1:
+            logits = model.classify(args[0])
+            return contrast + self.label_weight * cross_entropy(logits, args[1], ignore_index=-1)
+        return contrast
+
+    def log_z(self) -> float:
+        """A quick estimate of log Z, made once for as long as the parameters stay as they are."""
+        key = tuple(param._version for param in self.source[0].parameters())
+        if self._log_z is None or self._log_z[0] != key:
+            estimate = ais(self.source[0], betas=self.validation_betas)
+            self._log_z = key, estimate.log_z.item()
+        return self._log_z[1]
+
+    def sweep(self, state: State, num: int) -> State:
+        """Draws every block in turn, ``num`` times."""
+        blocks = self.source[0].blocks()
+        for _ in range(num):
+            for block in blocks:
+                state = state | block.draw(state)
+        return state
+
+
+class ContrastiveDivergence(_Contrast):
+    """CD-k: chains that start from the data at every step, and run for k sweeps.
+
+    Cheap and of low variance; biased, since k sweeps from the data are not draws from the model. What the
+    model makes likely far from the data goes unpunished.
+
+    Args:
+        model: What is trained (see `Undirected`).
+        sweeps: k, at least 1.
+        label_weight: Factor of -log p(y | v) that is added for the items whose label is known, by the model's
+            ``classify``; 0 leaves it out.
+        validation_betas: Steps of AIS for the log Z that validation shows.
+
+    Raises:
+        ValueError: If the model is none, or an argument is below its least.
+
+    References:
+        | Training Products of Experts by Minimizing Contrastive Divergence (Hinton, 2002)
+
+    Example:
+        >>> import inference, zoo
+        >>> data = zoo.load("digits")
+        >>> cd = ContrastiveDivergence(zoo.RBM(data.event_shape, hidden=20))
+        >>> result = inference.fit(cd, data.train, epochs=1, lr=1e-2, progress=False)
+    """
+
+    @override
+    def chains(self, positive: State) -> State:
+        return self.sweep(positive, self.sweeps)
+
+
+class PersistentContrastiveDivergence(_Contrast):
+    """Stochastic maximum likelihood: chains that go on from step to step, k sweeps for each.
+
+    While the parameters change slowly the chains stay close to the model's distribution. With a mean-field
+    posterior, as a deep Boltzmann machine has, it is the variational stochastic maximum likelihood of the
+    lectures. The chains are buffers, ``chain_v`` for the site ``v``, so that checkpoints hold them.
+
+    Args:
+        model: What is trained (see `Undirected`).
+        sweeps: k, at least 1.
+        num_chains: How many chains.
+        label_weight: As `ContrastiveDivergence`.
+        validation_betas: As `ContrastiveDivergence`.
+
+    Raises:
+        ValueError: If the model is none, or an argument is below its least.
+
+    References:
+        | Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient (Tieleman, 2008)
+        | Deep Boltzmann Machines (Salakhutdinov & Hinton, 2009), section 2
+        | Deep Learning (Goodfellow, Bengio & Courville, 2016), algorithm 20.1
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        sweeps: int = 1,
+        num_chains: int = 100,
+        label_weight: float = 0.0,
+        validation_betas: int = 200,
+    ) -> None:
+        super().__init__(
+            model, sweeps=sweeps, label_weight=label_weight, validation_betas=validation_betas
+        )
+        if num_chains < 1:
+            raise ValueError(f"num_chains must be at least 1, got {num_chains}")
+        self.num_chains = num_chains
+        with torch.no_grad():
+            for name, value in model.initial_state(num_chains).items():
+                self.register_buffer(f"chain_{name}", value)
+
+    @override
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, num_chains={self.num_chains}"
+
+    @override
+    def prepare(self, batch: Batch) -> None:
+        super().prepare(batch)
+        self._keep(self.source[0].initial_state(self.num_chains))
+
+    @override
+    def chains(self, positive: State) -> State:
+        state = self.sweep(self.state(), self.sweeps)
+        if self.training:
+            self._keep(state)
+        return state
+
+    def state(self) -> State:
+        """Where the chains are: values by the names of the sites."""
+        return {
+            name.removeprefix("chain_"): value
+            for name, value in self.named_buffers(recurse=False)
+            if name.startswith("chain_")
+        }
+
+    def _keep(self, state: State) -> None:
+        for name, value in state.items():
+            getattr(self, f"chain_{name}").copy_(value)

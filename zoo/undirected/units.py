@@ -1,0 +1,175 @@
+"""The layers of a Boltzmann machine: units of one kind, independent given the fields that act on them.
+
+Each kind is an exponential family in its field f, with a statistic s and a base energy e:
+
+    p(z | f) = exp(s(z)·f - e(z) - A(f)),    A(f) the log of what makes it sum to one, in nats.
+
+References:
+    | Exponential Family Harmoniums with an Application to Information Retrieval
+    | (Welling, Rosen-Zvi & Hinton, 2004), section 2
+"""
+
+import math
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot, softplus
+
+
+class Units(nn.Module):
+    """One layer; a subclass says what its units are.
+
+    Values have the shape ``(..., *shape)``; statistics, fields and means of the statistic ``(..., num)``.
+
+    Args:
+        shape: Shape of a value of the layer.
+        num: How many statistics it has.
+    """
+
+    def __init__(self, shape: tuple[int, ...], num: int) -> None:
+        super().__init__()
+        self.shape = torch.Size(shape)
+        self.num = num
+
+    def statistic(self, value: Tensor) -> Tensor:
+        """The statistic s of values, ``(..., num)``."""
+        return value.flatten(-len(self.shape)) if len(self.shape) != 1 else value
+
+    def value(self, statistic: Tensor) -> Tensor:
+        """Values that have this statistic."""
+        return statistic.unflatten(-1, self.shape) if len(self.shape) != 1 else statistic
+
+    def base_energy(self, statistic: Tensor) -> Tensor | float:
+        """The energy e of values with this statistic, summed over the units; 0 where it is the same for all."""
+        return 0.0
+
+    def log_normalizer(self, field: Tensor) -> Tensor:
+        """The log-normaliser A of a field, in nats, summed over the units."""
+        raise NotImplementedError
+
+    def mean(self, field: Tensor) -> Tensor:
+        """The mean of the statistic under a field."""
+        raise NotImplementedError
+
+    def sample(self, field: Tensor) -> Tensor:
+        """The statistic of a draw under a field."""
+        raise NotImplementedError
+
+    def distribution(self, field: Tensor) -> dist.Distribution:
+        """The distribution of values under a field."""
+        raise NotImplementedError
+
+    def flat(self, like: Tensor) -> dist.Distribution:
+        """A distribution over the support, in the type and place of ``like``, to be masked."""
+        return self.distribution(like.new_zeros(self.num))
+
+    def entropy(self, mean: Tensor) -> Tensor:
+        """The entropy, in nats, of units with this mean of the statistic, summed over them."""
+        raise NotImplementedError
+
+    def field(self, mean: Tensor) -> Tensor:
+        """The field under which the statistic has this mean, kept away from certainty."""
+        raise NotImplementedError
+
+    def configurations(self, like: Tensor) -> Tensor:
+        """The statistic of everything that the layer can be, ``(count, num)``, in the type of ``like``."""
+        raise ValueError(f"{type(self).__name__} cannot be enumerated: expected units of finitely many values")
+
+
+class BernoulliUnits(Units):
+    """Units that are 0 or 1: s(z) = z, A(f) = Σ log(1 + exp f)."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape, math.prod(shape))
+
+    def log_normalizer(self, field: Tensor) -> Tensor:
+        return softplus(field).sum(-1)
+
+    def mean(self, field: Tensor) -> Tensor:
+        return field.sigmoid()
+
+    def sample(self, field: Tensor) -> Tensor:
+        # Five times as fast on a CPU as torch.bernoulli.
+        return (torch.rand_like(field) < field.sigmoid()).to(field)
+
+    def distribution(self, field: Tensor) -> dist.Distribution:
+        return dist.Bernoulli(logits=self.value(field)).to_event(len(self.shape))
+
+    def entropy(self, mean: Tensor) -> Tensor:
+        return -(mean.xlogy(mean) + (1 - mean).xlogy(1 - mean)).sum(-1)
+
+    def field(self, mean: Tensor) -> Tensor:
+        return mean.clamp(1e-3, 1 - 1e-3).logit()
+
+    def configurations(self, like: Tensor) -> Tensor:
+        bits = torch.arange(self.num, device=like.device)
+        return (torch.arange(2**self.num, device=like.device).unsqueeze(-1) >> bits & 1).to(like)
+
+
+class GaussianUnits(Units):
+    """Real units of a learnt scale σ: s(z) = z/σ, e(z) = ½ s², so that z given f is N(σ f, σ²)."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape, math.prod(shape))
+        self.log_scale = nn.Parameter(torch.zeros(self.num))
+
+    def statistic(self, value: Tensor) -> Tensor:
+        return super().statistic(value) * (-self.log_scale).exp()
+
+    def value(self, statistic: Tensor) -> Tensor:
+        return super().value(statistic * self.log_scale.exp())
+
+    def base_energy(self, statistic: Tensor) -> Tensor:
+        return 0.5 * statistic.square().sum(-1)
+
+    def log_normalizer(self, field: Tensor) -> Tensor:
+        return (0.5 * field.square() + self.log_scale + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def mean(self, field: Tensor) -> Tensor:
+        return field
+
+    def sample(self, field: Tensor) -> Tensor:
+        return field + torch.randn_like(field)
+
+    def distribution(self, field: Tensor) -> dist.Distribution:
+        scale = self.value(torch.ones_like(field))
+        return dist.Normal(self.value(field), scale).to_event(len(self.shape))
+
+    def field(self, mean: Tensor) -> Tensor:
+        return mean
+
+
+class CategoricalUnit(Units):
+    """One unit of several classes: s(z) is one-hot, A(f) = log Σ exp f. A value is the class, an integer."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__((), num_classes)
+
+    def statistic(self, value: Tensor) -> Tensor:
+        return one_hot(value, self.num)
+
+    def value(self, statistic: Tensor) -> Tensor:
+        return statistic.argmax(-1)
+
+    def log_normalizer(self, field: Tensor) -> Tensor:
+        return field.logsumexp(-1)
+
+    def mean(self, field: Tensor) -> Tensor:
+        return field.softmax(-1)
+
+    def sample(self, field: Tensor) -> Tensor:
+        gumbel = -torch.empty_like(field).exponential_().log()
+        return one_hot((field + gumbel).argmax(-1), self.num).to(field)
+
+    def distribution(self, field: Tensor) -> dist.Distribution:
+        return dist.Categorical(logits=field)
+
+    def entropy(self, mean: Tensor) -> Tensor:
+        return -mean.xlogy(mean).sum(-1)
+
+    def field(self, mean: Tensor) -> Tensor:
+        return mean.clamp(min=1e-3).log()
+
+    def configurations(self, like: Tensor) -> Tensor:
+        return torch.eye(self.num, dtype=like.dtype, device=like.device)
