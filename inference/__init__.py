@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inference.completion import Completion, complete
     from inference.annealing import LogZEstimate, ais, reverse_ais
+    from inference.completion import Completion, complete
     from inference.contrastive_divergence import ContrastiveDivergence, PersistentContrastiveDivergence
     from inference.importance import log_weights
     from inference.likelihood import LikelihoodEstimate, log_likelihood

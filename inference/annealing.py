@@ -3,9 +3,10 @@
 Chains start from a density whose normaliser Z_0 is known, and follow p_β to the one in question. With
 p*_β the unnormalised densities, 0 = β_0 < … < β_n = 1, and T_β a transition that leaves p_β as it is,
 
-    w = ∏_i p*_{β_i}(s_{i-1}) / p*_{β_{i-1}}(s_{i-1}),    s_0 ~ p_0,  s_i ~ T_{β_i}(s_{i-1}),    E[w] = Z_1 / Z_0,
+    w = ∏_i p*_{β_i}(s_{i-1}) / p*_{β_{i-1}}(s_{i-1}),    s_0 ~ p_0,    s_i ~ T_{β_i}(s_{i-1}),
 
-at any number of steps: each factor is that of the state before the transition (Neal's order).
+has the mean E[w] = Z_1 / Z_0, at any number of steps: each
+factor is that of the state before the transition (Neal's order).
 
 References:
     | Annealed Importance Sampling (Neal, 2001)
@@ -112,8 +113,8 @@ class LogZEstimate:
             return f"log Z of {self.log_z.numel():,} densities by {how}, {what}"
         low, high = (end.item() for end in self.interval())
         return (
-            f"log Z = {self.log_z.item():.3f} nats by {how}, 95 % within {low:.3f} … {high:.3f} ({what}, worth "
-            f"{self.effective_sample_size.item():.0f} of equal weight)"
+            f"log Z = {self.log_z.item():.3f} nats by {how}, 95 % within {low:.3f} … {high:.3f} ({what}, "
+            f"worth {self.effective_sample_size.item():.0f} of equal weight)"
         )
 
 
@@ -219,17 +220,17 @@ def _ladder(betas: int | Tensor) -> list[float]:
     ladder = torch.as_tensor(betas, dtype=torch.float64)
     ends_meet = ladder.dim() == 1 and len(ladder) > 1 and ladder[0] == 0 and ladder[-1] == 1
     if not ends_meet or not (ladder.diff() > 0).all():
-        raise ValueError(f"betas must rise from 0 to 1, got {ladder.flatten()[:3].tolist()} … of {len(ladder)}")
+        raise ValueError(
+            f"betas must rise from 0 to 1, got {ladder.flatten()[:3].tolist()} … of {len(ladder)}"
+        )
     return ladder.tolist()
 
 
-def _estimate(
-    log_weights: Tensor, start: Tensor, betas: int, place: Any, *, reverse: bool
-) -> LogZEstimate:
+def _estimate(log_weights: Tensor, start: Tensor, betas: int, place: Any, *, reverse: bool) -> LogZEstimate:
     if not log_weights.isfinite().all():
         raise FloatingPointError(
-            f"{int((~log_weights.isfinite()).sum())} of {log_weights.numel()} weights are not finite: are the "
-            "parameters?"
+            f"{int((~log_weights.isfinite()).sum())} of {log_weights.numel()} weights are not finite: "
+            "are the parameters?"
         )
     log_ratio = log_weights.logsumexp(0) - math.log(len(log_weights))
     return LogZEstimate(

@@ -4,8 +4,8 @@ For an unnormalised p(v, h) = exp(-E(v, h)) / Z the gradient of the log-likeliho
 
     ∂ log p(v) = -E_{p(h | v)}[∂E(v, h)] + E_{p(v, h)}[∂E(v, h)].
 
-The first mean is that of the posterior, exact or by mean field; the second needs draws from the model, and the
-methods here differ in where these come from. Layers that can be summed out analytically are, in both.
+The first mean is that of the posterior, exact or by mean field; the second needs draws from the model, and
+the methods here differ in where these come from. Layers that can be summed out analytically are, in both.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from typing_extensions import override
 
-from inference.annealing import ais
+from inference.annealing import ais, reverse_ais
 from inference.objectives import check_items
 from inference.program import Batch, arguments
 
@@ -31,20 +31,20 @@ class Undirected(Protocol):
     """
 
     def blocks(self) -> Sequence[Any]:
-        """Block conditionals in the order of a sweep: each has ``sites`` and ``draw(state)``, new values."""
+        """Block conditionals in the order of a sweep: each has ``sites``, and ``draw(state)``."""
 
     def initial_state(self, num: int) -> State:
         """Values of all sites to start ``num`` chains from."""
 
     def posterior(self, x: Tensor) -> State:
-        """The observed site at ``x``, and values or means of those hidden ones that `free_energy` needs."""
+        """The observed site at ``x``, and values or means of the hidden ones that `free_energy` needs."""
 
     def free_energy(self, state: State) -> Tensor:
-        """Minus the log of the unnormalised probability, ``(num,)``, with a gradient; what lacks is summed out."""
+        """Minus the log of the unnormalised probability, ``(num,)``; what the state lacks is summed out."""
 
 
 class _Contrast(nn.Module):
-    """The difference of mean free energies under the data and under chains; a subclass says where these run."""
+    """The difference of mean free energies under the data and under chains; a subclass runs these."""
 
     def __init__(
         self, model: Any, *, sweeps: int = 1, label_weight: float = 0.0, validation_betas: int = 200
@@ -52,8 +52,8 @@ class _Contrast(nn.Module):
         super().__init__()
         if not isinstance(model, Undirected):
             raise ValueError(
-                f"{type(self).__name__} expects a model with blocks, initial_state, posterior and free_energy, "
-                f"got {type(model).__name__}"
+                f"{type(self).__name__} expects a model with blocks, initial_state, posterior and "
+                f"free_energy, got {type(model).__name__}"
             )
         if sweeps < 1:
             raise ValueError(f"sweeps must be at least 1, got {sweeps}")
@@ -95,8 +95,8 @@ class _Contrast(nn.Module):
         """While training, mean free energy of the data minus that of the chains, in nats per item.
 
         Its gradient is that of learning; its value, near 0 in equilibrium, is no likelihood. In evaluation
-        mode, where the model can be annealed, minus its bound on the log-likelihood, with log Z by a short
-        run of AIS: that is what validation shows.
+        mode, where the model can be annealed, minus its bound on the log-likelihood, with log Z by short
+        runs of AIS: that is what validation shows.
         """
         model, args = self.source[0], arguments(batch)
         if not self.training and hasattr(model, "annealing") and hasattr(model, "variational_bound"):
@@ -118,9 +118,11 @@ class _Contrast(nn.Module):
         """A quick estimate of log Z, made once for as long as the parameters stay as they are."""
         key = tuple(param._version for param in self.source[0].parameters())
         if self._log_z is None or self._log_z[0] != key:
-            estimate = ais(self.source[0], betas=self.validation_betas)
-            self._log_z = key, estimate.log_z.item()
+            self._log_z = key, self._estimate_log_z()
         return self._log_z[1]
+
+    def _estimate_log_z(self) -> float:
+        return ais(self.source[0], betas=self.validation_betas).log_z.item()
 
     def sweep(self, state: State, num: int) -> State:
         """Draws every block in turn, ``num`` times."""
@@ -180,7 +182,8 @@ class PersistentContrastiveDivergence(_Contrast):
         ValueError: If the model is none, or an argument is below its least.
 
     References:
-        | Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient (Tieleman, 2008)
+        | Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient
+        | (Tieleman, 2008)
         | Deep Boltzmann Machines (Salakhutdinov & Hinton, 2009), section 2
         | Deep Learning (Goodfellow, Bengio & Courville, 2016), algorithm 20.1
     """
@@ -194,9 +197,7 @@ class PersistentContrastiveDivergence(_Contrast):
         label_weight: float = 0.0,
         validation_betas: int = 200,
     ) -> None:
-        super().__init__(
-            model, sweeps=sweeps, label_weight=label_weight, validation_betas=validation_betas
-        )
+        super().__init__(model, sweeps=sweeps, label_weight=label_weight, validation_betas=validation_betas)
         if num_chains < 1:
             raise ValueError(f"num_chains must be at least 1, got {num_chains}")
         self.num_chains = num_chains
@@ -219,6 +220,13 @@ class PersistentContrastiveDivergence(_Contrast):
         if self.training:
             self._keep(state)
         return state
+
+    @override
+    def _estimate_log_z(self) -> float:
+        # Forward, a machine that the chains of AIS do not reach looks better than it is; from the chains of
+        # the training, worse. What shall choose the best weights must not flatter any.
+        estimate = reverse_ais(self.source[0], self.state(), betas=self.validation_betas)
+        return max(super()._estimate_log_z(), estimate.log_z.item())
 
     def state(self) -> State:
         """Where the chains are: values by the names of the sites."""

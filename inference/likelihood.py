@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from inference.annealing import LogZEstimate, ais
 from inference.importance import log_weights
 from inference.objectives import check_items
 from inference.program import Program, forked_rng, restored_modes
@@ -17,6 +18,9 @@ EXACT, LOWER_BOUND, ESTIMATE = "exact", "lower bound", "estimate"
 
 Bound = Literal["importance-weighted", "elbo"]
 """Which bound on log p(x): the log of the mean of K weights, or the mean of their logs."""
+
+POSTERIOR_BETAS = 100
+"""Steps of the annealing that estimates log p*(x) of an unnormalised model, from its mean field on."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class LikelihoodEstimate:
         particles: How many were drawn for each item, 0 where the kind is exact.
         num_dims: Entries of an item, for `bits_per_dim`.
         bound: ``"importance-weighted"`` or ``"elbo"``, None where the kind is no bound.
+        log_z: The log-normaliser that was taken from every item, None where the density needs none.
     """
 
     mean: float
@@ -45,6 +50,19 @@ class LikelihoodEstimate:
     particles: int
     num_dims: int
     bound: Bound | None = None
+    log_z: LogZEstimate | float | None = None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """What ``mean`` lies within as far as log Z is uncertain, at 95 %; twice ``mean`` if it is not.
+
+        Not symmetric: an error of the mean weight is none of its log. The items' own spread is no part of it.
+        """
+        if not isinstance(self.log_z, LogZEstimate):
+            return self.mean, self.mean
+        low, high = (end.item() for end in self.log_z.interval())
+        log_z = self.log_z.log_z.item()
+        return self.mean + log_z - high, self.mean + log_z - low
 
     @property
     def nats_per_item(self) -> float:
@@ -58,6 +76,21 @@ class LikelihoodEstimate:
 
     def __str__(self) -> str:
         plural = "" if self.particles == 1 else "s"
+        if self.log_z is not None:
+            how = self.kind
+            if self.particles:
+                how += f", annealed from the mean field, {self.particles:,} chain{plural} per item"
+            elif self.bound == "elbo":
+                how += ", by mean field"
+            known = not isinstance(self.log_z, LogZEstimate)
+            log_z = f"log Z = {self.log_z:.3f}" if known else str(self.log_z)
+            low, high = self.interval
+            within = "" if known else f"; with that, {low:.2f} … {high:.2f}"
+            return (
+                f"log p(x) = {self.mean:.2f} ± {self.standard_error:.2f} nats per item, "
+                f"{self.bits_per_dim:.3f} bits per dimension ({how}, {len(self.per_item):,} items; "
+                f"{log_z}{within})"
+            )
         how = {
             None: self.kind,
             "importance-weighted": f"{self.kind}, {self.particles:,} importance sample{plural} per item",
@@ -76,7 +109,8 @@ def log_likelihood(
     *,
     guide: Callable[..., Any] | None = None,
     particles: int = 1000,
-    bound: Bound = "importance-weighted",
+    bound: Bound | None = None,
+    log_z: LogZEstimate | Tensor | float | None = None,
     chunk: int = 4000,
     seed: int = 0,
     progress: bool = True,
@@ -91,6 +125,12 @@ def log_likelihood(
     ``"elbo"``: 1/K Σ_k log w_k, whose expectation is the ELBO whatever K, and never above the other on the
     same draws. It is what papers on flows report for levels made real by noise (uniform dequantisation).
 
+    Where the density is unnormalised, p(x) = p*(x) / Z, the same two choices are for log p*(x): ``"elbo"`` is
+    the model's variational bound, ``"importance-weighted"`` an estimate by annealing from its mean field to
+    the posterior, ``particles`` chains for each item. Where the bound is log p*(x) itself, as in an RBM, the
+    kind is an estimate for want of log Z alone; where that is exact too, exact. An estimated log Z is low on
+    average, and the figure as much too high: its interval says how far.
+
     The weights are summed as a stream in float64, so that memory does not grow with ``particles``.
 
     Args:
@@ -99,7 +139,10 @@ def log_likelihood(
         x: A split of `zoo.load`, or a tensor ``(num, *event_shape)``.
         guide: The guide, where ``model`` is a program.
         particles: K, at least 1; not used where the density is exact.
-        bound: One of the two above; not used where the density is exact.
+        bound: One of the two above; left out, the ELBO where the density is unnormalised, and else the
+            importance-weighted one. Not used where the density is exact.
+        log_z: The log-normaliser of an unnormalised density: what `inference.ais` gives, or the exact
+            number. Left out, 500 chains of AIS in 2,000 steps.
         chunk: How many pairs of item and particle are worked on at a time.
         seed: Seed of the particles; torch's generators are left as they were. Modules are evaluated in
             evaluation mode.
@@ -123,7 +166,7 @@ def log_likelihood(
     """
     if particles < 1 or chunk < 1:
         raise ValueError(f"particles and chunk must be at least 1, got {particles} and {chunk}")
-    if bound not in get_args(Bound):
+    if bound is not None and bound not in get_args(Bound):
         raise ValueError(f"bound must be one of {', '.join(get_args(Bound))}, got {bound!r}")
     items = getattr(x, "x", x)
     program = Program.of(model, guide)
@@ -131,6 +174,13 @@ def log_likelihood(
     check_items(source, items)
     density = getattr(source, "density", None)
     density = density if isinstance(density, str) else None  # a user's own attribute may have that name
+    if density == "unnormalized":
+        return _unnormalized(source, items, particles, bound or "elbo", log_z, chunk, seed, progress)
+    if log_z is not None:
+        raise ValueError(
+            f"log_z is for unnormalised densities, and that of {type(source).__name__} is {density!r}"
+        )
+    bound = bound or "importance-weighted"
     if density not in (None, "exact", "bound"):
         raise ValueError(f"{type(source).__name__} has no likelihood to estimate: its density is {density!r}")
     device = next((param.device for param in program.parameters()), items.device)
@@ -166,6 +216,56 @@ def log_likelihood(
         particles=particles if kind == LOWER_BOUND else 0,
         num_dims=items[0].numel(),
         bound=bound if kind == LOWER_BOUND else None,
+    )
+
+
+def _unnormalized(
+    model: Any,
+    items: Tensor,
+    particles: int,
+    bound: Bound,
+    log_z: LogZEstimate | Tensor | float | None,
+    chunk: int,
+    seed: int,
+    progress: bool,
+) -> LikelihoodEstimate:
+    device = next(model.parameters()).device
+    annealed = bound == "importance-weighted" and not model.bound_is_exact
+    with restored_modes(model), torch.no_grad():
+        model.eval()
+        if log_z is None:
+            log_z = ais(model, chains=500, betas=2000, seed=seed, progress=progress)
+        elif not isinstance(log_z, LogZEstimate):
+            log_z = float(log_z)
+        known = not isinstance(log_z, LogZEstimate)
+        parts, variance = [], 0.0
+        batches = items.split(max(1, chunk // particles) if annealed else 1000)
+        with show_progress("evaluating", len(batches), enabled=progress) as bar:
+            for number, batch in enumerate(batches):
+                batch = batch.to(device)
+                if annealed:
+                    found = ais(
+                        model.annealing(batch), chains=particles, betas=POSTERIOR_BETAS, seed=seed + number
+                    )
+                    parts.append(found.log_z.cpu())
+                    variance += found.relative_error.square().sum().item()
+                else:
+                    parts.append(model.variational_bound(batch).double().cpu())
+                bar.advance()
+    per_item = torch.cat(parts) - (log_z if known else log_z.log_z.item())
+    num = len(per_item)
+    error_of_log_z = 0.0 if known else log_z.relative_error.item()
+    exact = EXACT if known else ESTIMATE
+    return LikelihoodEstimate(
+        mean=per_item.mean().item(),
+        standard_error=per_item.std().item() / math.sqrt(num) if num > 1 else math.nan,
+        per_item=per_item,
+        kind=ESTIMATE if annealed else exact if model.bound_is_exact else LOWER_BOUND,
+        monte_carlo_error=math.sqrt(variance / num**2 + error_of_log_z**2),
+        particles=particles if annealed else 0,
+        num_dims=items[0].numel(),
+        bound=None if annealed or model.bound_is_exact else "elbo",
+        log_z=log_z,
     )
 
 

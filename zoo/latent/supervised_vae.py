@@ -22,7 +22,6 @@ from zoo.latent.autoencoder import Autoencoder, Likelihood
 from zoo.latent.networks import Activation, Decoder, Encoder, Network
 from zoo.model import MISSING, check_labels
 
-
 _CERTAIN = 1e4  # a logit so large that exp(-_CERTAIN) is 0 in every float type
 
 

@@ -94,7 +94,9 @@ class Annealing:
     def at(self, state: "State") -> Kept:
         """The place of given values, ``(num, ...)``, of all free layers that are kept."""
         names = self.machine.names
-        return self._with_fields([self.machine.statistic(names[layer], state[names[layer]]) for layer in self.kept])
+        return self._with_fields(
+            [self.machine.statistic(names[layer], state[names[layer]]) for layer in self.kept]
+        )
 
     def log_ratio(self, state: Kept, before: float, after: float) -> Tensor:
         """The log of p*_after / p*_before where the chain is, in nats, float64, shape ``(num, ...)``."""
@@ -133,9 +135,7 @@ class Annealing:
 
     def _draw_between(self, state: Kept, beta: float) -> list[Tensor]:
         return [
-            self.machine.units[layer].sample(
-                self.start_fields[layer] + beta * (self.slopes[layer] + field)
-            )
+            self.machine.units[layer].sample(self.start_fields[layer] + beta * (self.slopes[layer] + field))
             for layer, field in zip(self.out, state.fields, strict=True)
         ]
 

@@ -1,6 +1,5 @@
 """What all Boltzmann machines of layers share: energy, block conditionals, mean field, the Pyro program."""
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, get_args
 
@@ -19,7 +18,7 @@ Visible = Literal["bernoulli", "gaussian"]
 """What the entries of an item may be: 0 or 1, or real."""
 
 State = dict[str, Tensor]
-"""Values by the names of the layers: ``v`` is ``(..., *event_shape)``, ``h_k`` ``(..., units)``, ``y`` ``(...)``."""
+"""Values by layer: ``v`` of shape ``(..., *event_shape)``, ``h_1`` ``(..., units)``, …, ``y`` ``(...)``."""
 
 
 class Block(NamedTuple):
@@ -181,7 +180,7 @@ class BoltzmannMachine(GenerativeModel):
         return state["v"]
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
-        """The factorised q(h | v) of `mean_field`; of the label too, where the machine has one and y is None."""
+        """The factorised q(h | v) of `mean_field`; over the label too, where there is one and y is None."""
         pyro.module(self.name, self)
         means = self.mean_field(x, y)
         with pyro.plate("data", len(x)):
@@ -256,7 +255,9 @@ class BoltzmannMachine(GenerativeModel):
         shifted = {0: self._shifted(0, self._statistics({"v": x})[0])}
         means: dict[int, Tensor] = {}
         last = len(self.names) - 1
-        clamped_field = linear(shifted[0], self.W[0].T, self.b[1])  # does not change, and is the widest product
+        clamped_field = linear(
+            shifted[0], self.W[0].T, self.b[1]
+        )  # does not change, and is the widest product
         for layer in range(1, last + 1):
             doubled = 2.0 if layer < last else 1.0
             field = clamped_field if layer == 1 else shifted[layer - 1] @ self.W[layer - 1] + self.b[layer]
@@ -279,14 +280,14 @@ class BoltzmannMachine(GenerativeModel):
         return {name: means[layer] for layer, name in enumerate(self.names) if layer}
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> State:
-        """A state of the even layers, the items themselves and means of the hidden ones, for `free_energy`."""
+        """The even layers for `free_energy`: the items, and the means of the hidden ones among them."""
         if len(self.names) == 2:
             return {"v": x}
         means = self.mean_field(x, y)
         return {"v": x} | {name: means[name] for name in self.names[2::2]}
 
     def variational_bound(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Lower bound on log p*(v), or with labels on log p*(v, y), in nats, shape ``(batch,)``: log Z is left.
+        """Lower bound on log p*(v), or with labels log p*(v, y), in nats, shape ``(batch,)``; without log Z.
 
             log p*(v) ≥ E_q[-E(v, h)] + H(q),    q by `mean_field`.
 
@@ -323,7 +324,7 @@ class BoltzmannMachine(GenerativeModel):
         return sum(name.startswith("h_") for name in self.names) == 1
 
     def classify(self, x: Tensor) -> Tensor:
-        """log p(y | v), ``(batch, classes)``: exact in an RBM, else from the bound for each label.
+        """The logits log p(y | v), ``(batch, classes)``: exact in an RBM, else from the bound for each label.
 
         Raises:
             ValueError: If the machine has no label unit.

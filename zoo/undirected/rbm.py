@@ -4,7 +4,7 @@
 
 References:
     | Training Products of Experts by Minimizing Contrastive Divergence (Hinton, 2002)
-    | Classification using Discriminative Restricted Boltzmann Machines (Larochelle & Bengio, 2008), for labels
+    | Classification using Discriminative Restricted Boltzmann Machines (Larochelle & Bengio, 2008)
 """
 
 from zoo.undirected.boltzmann import BoltzmannMachine, Visible

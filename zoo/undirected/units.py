@@ -41,7 +41,7 @@ class Units(nn.Module):
         return statistic.unflatten(-1, self.shape) if len(self.shape) != 1 else statistic
 
     def base_energy(self, statistic: Tensor) -> Tensor | float:
-        """The energy e of values with this statistic, summed over the units; 0 where it is the same for all."""
+        """The energy e of values with this statistic, summed over the units; 0 where all have the same."""
         return 0.0
 
     def log_normalizer(self, field: Tensor) -> Tensor:
@@ -74,7 +74,9 @@ class Units(nn.Module):
 
     def configurations(self, like: Tensor) -> Tensor:
         """The statistic of everything that the layer can be, ``(count, num)``, in the type of ``like``."""
-        raise ValueError(f"{type(self).__name__} cannot be enumerated: expected units of finitely many values")
+        raise ValueError(
+            f"{type(self).__name__} cannot be enumerated: expected units of finitely many values"
+        )
 
 
 class BernoulliUnits(Units):
@@ -84,25 +86,32 @@ class BernoulliUnits(Units):
         super().__init__(shape, math.prod(shape))
 
     def log_normalizer(self, field: Tensor) -> Tensor:
+        """Σ log(1 + exp f)."""
         return softplus(field).sum(-1)
 
     def mean(self, field: Tensor) -> Tensor:
+        """σ(f), the probabilities of a 1."""
         return field.sigmoid()
 
     def sample(self, field: Tensor) -> Tensor:
+        """Zeros and ones."""
         # Five times as fast on a CPU as torch.bernoulli.
         return (torch.rand_like(field) < field.sigmoid()).to(field)
 
     def distribution(self, field: Tensor) -> dist.Distribution:
+        """Bernoulli with logits f."""
         return dist.Bernoulli(logits=self.value(field)).to_event(len(self.shape))
 
     def entropy(self, mean: Tensor) -> Tensor:
+        """Σ -m log m - (1 - m) log(1 - m)."""
         return -(mean.xlogy(mean) + (1 - mean).xlogy(1 - mean)).sum(-1)
 
     def field(self, mean: Tensor) -> Tensor:
+        """The log-odds, of means within 0.001 and 0.999."""
         return mean.clamp(1e-3, 1 - 1e-3).logit()
 
     def configurations(self, like: Tensor) -> Tensor:
+        """All 2^num of zeros and ones."""
         bits = torch.arange(self.num, device=like.device)
         return (torch.arange(2**self.num, device=like.device).unsqueeze(-1) >> bits & 1).to(like)
 
@@ -115,28 +124,36 @@ class GaussianUnits(Units):
         self.log_scale = nn.Parameter(torch.zeros(self.num))
 
     def statistic(self, value: Tensor) -> Tensor:
+        """z/σ."""
         return super().statistic(value) * (-self.log_scale).exp()
 
     def value(self, statistic: Tensor) -> Tensor:
+        """σ s."""
         return super().value(statistic * self.log_scale.exp())
 
     def base_energy(self, statistic: Tensor) -> Tensor:
+        """Σ ½ s²."""
         return 0.5 * statistic.square().sum(-1)
 
     def log_normalizer(self, field: Tensor) -> Tensor:
+        """Σ ½ f² + log σ + ½ log 2π."""
         return (0.5 * field.square() + self.log_scale + 0.5 * math.log(2 * math.pi)).sum(-1)
 
     def mean(self, field: Tensor) -> Tensor:
+        """The field itself."""
         return field
 
     def sample(self, field: Tensor) -> Tensor:
+        """The field and standard Gaussian noise."""
         return field + torch.randn_like(field)
 
     def distribution(self, field: Tensor) -> dist.Distribution:
+        """N(σ f, σ²)."""
         scale = self.value(torch.ones_like(field))
         return dist.Normal(self.value(field), scale).to_event(len(self.shape))
 
     def field(self, mean: Tensor) -> Tensor:
+        """The mean itself."""
         return mean
 
 
@@ -147,29 +164,38 @@ class CategoricalUnit(Units):
         super().__init__((), num_classes)
 
     def statistic(self, value: Tensor) -> Tensor:
+        """One-hot."""
         return one_hot(value, self.num)
 
     def value(self, statistic: Tensor) -> Tensor:
+        """The class, where the one is."""
         return statistic.argmax(-1)
 
     def log_normalizer(self, field: Tensor) -> Tensor:
+        """The log of Σ exp f."""
         return field.logsumexp(-1)
 
     def mean(self, field: Tensor) -> Tensor:
+        """The probabilities of the classes, softmax f."""
         return field.softmax(-1)
 
     def sample(self, field: Tensor) -> Tensor:
+        """One-hot, by the largest of the fields with Gumbel noise."""
         gumbel = -torch.empty_like(field).exponential_().log()
         return one_hot((field + gumbel).argmax(-1), self.num).to(field)
 
     def distribution(self, field: Tensor) -> dist.Distribution:
+        """Categorical with logits f."""
         return dist.Categorical(logits=field)
 
     def entropy(self, mean: Tensor) -> Tensor:
+        """-Σ m log m."""
         return -mean.xlogy(mean).sum(-1)
 
     def field(self, mean: Tensor) -> Tensor:
+        """The log of the means, of at least 0.001."""
         return mean.clamp(min=1e-3).log()
 
     def configurations(self, like: Tensor) -> Tensor:
+        """One row for each class."""
         return torch.eye(self.num, dtype=like.dtype, device=like.device)
