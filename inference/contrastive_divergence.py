@@ -46,6 +46,9 @@ class Undirected(Protocol):
 class _Contrast(nn.Module):
     """The difference of mean free energies under the data and under chains; a subclass runs these."""
 
+    compilable = False
+    """The chains go on outside the graph of a step."""
+
     def __init__(
         self, model: Any, *, sweeps: int = 1, label_weight: float = 0.0, validation_betas: int = 200
     ) -> None:
@@ -107,8 +110,12 @@ class _Contrast(nn.Module):
                 model.track(positive)
             negative = {name: value for name, value in self.chains(positive).items() if name in positive}
         num = len(args[0])
-        both = model.free_energy({name: torch.cat([positive[name], negative[name]]) for name in positive})
-        contrast = both[:num].mean() - both[num:].mean()
+        if all(positive[name].shape[1:] == negative[name].shape[1:] for name in positive):
+            # One product of twice the height is faster than two.
+            both = model.free_energy({name: torch.cat([positive[name], negative[name]]) for name in positive})
+            contrast = both[:num].mean() - both[num:].mean()
+        else:  # labels of the chains beside probabilities of the items' labels
+            contrast = model.free_energy(positive).mean() - model.free_energy(negative).mean()
         if self.label_weight and len(args) > 1:
             logits = model.classify(args[0])
             return contrast + self.label_weight * cross_entropy(logits, args[1], ignore_index=-1)

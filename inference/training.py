@@ -59,6 +59,7 @@ def fit(
     lr: float = 1e-3,
     schedule: str = "constant",
     optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+    momentum: float | None = None,
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
     patience: int | None = None,
@@ -92,8 +93,11 @@ def fit(
         lr: Learning rate.
         schedule: ``"constant"`` or ``"cosine"``.
         optimizer: ``optimizer(parameters, lr=lr)``; None is Adam, fused where the device has it.
-        weight_decay: With Adam, the share of the weights that a step takes away, times the learning rate
-            (AdamW's, apart from the gradient). Parameters of one dimension, as biases are, are left alone.
+        momentum: Takes plain gradient descent instead, with this momentum, 0 to below 1; it suits learning by
+            contrast, whose chains must follow.
+        weight_decay: Share of the weights that a step takes away, times the learning rate: apart from the
+            gradient (AdamW's), or with a momentum through it. Parameters of one dimension, as biases are,
+            are left alone.
         clip_norm: Largest norm of the gradient; None does not clip.
         patience: Stop after so many epochs without a lower ``valid``; None runs through.
         checkpoint: A file to save to and to resume from where it exists already.
@@ -141,6 +145,9 @@ def fit(
     if not 0 <= weight_decay < math.inf or (weight_decay and optimizer is not None):
         came = weight_decay if optimizer is None else f"{weight_decay} with an optimizer of its own"
         raise ValueError(f"weight_decay must be at least 0, and left to Adam, got {came}")
+    if momentum is not None and (optimizer is not None or not 0 <= momentum < 1):
+        came = momentum if optimizer is None else f"{momentum} with an optimizer of its own"
+        raise ValueError(f"momentum must lie between 0 and 1, below it, got {came}")
     if clip_norm is not None and not clip_norm > 0:
         raise ValueError(f"clip_norm must be above 0, got {clip_norm}")
     if patience is not None and (patience < 1 or valid is None):
@@ -176,6 +183,7 @@ def fit(
         "batch_size": batch_size,
         "lr": lr,
         "schedule": schedule,
+        "momentum": momentum,
         "weight_decay": weight_decay,
         "clip_norm": clip_norm,
         "patience": patience,
@@ -286,12 +294,16 @@ class _Run:
             raise ValueError("the objective has no parameters to train; does its program belong to a module?")
         if optimizer is None:
             biases, weights = ([p for p in params if (p.dim() > 1) == matrix] for matrix in (False, True))
-            made = torch.optim.AdamW(
-                [{"params": biases, "weight_decay": 0.0}, {"params": weights}],
-                lr=settings["lr"],
-                weight_decay=settings["weight_decay"],
-                fused=params[0].device.type in ("cpu", "cuda") or None,
-            )
+            groups = [{"params": biases, "weight_decay": 0.0}, {"params": weights}]
+            common = {
+                "lr": settings["lr"],
+                "weight_decay": settings["weight_decay"],
+                "fused": params[0].device.type in ("cpu", "cuda") or None,
+            }
+            if settings["momentum"] is None:
+                made = torch.optim.AdamW(groups, **common)
+            else:
+                made = torch.optim.SGD(groups, momentum=settings["momentum"], **common)
         else:
             made = optimizer(params, lr=settings["lr"])
         self.settings = {

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from zoo.model import GenerativeModel
 
 OBJECTIVES = {
+    "contrastive-divergence": "ContrastiveDivergence",
     "elbo": "ELBO",
     "importance-weighted": "ImportanceWeighted",
     "maximum-likelihood": "MaximumLikelihood",
+    "persistent-contrastive-divergence": "PersistentContrastiveDivergence",
     "supervised-elbo": "SupervisedELBO",
 }
 """Name in a recipe and on the command line, and the class in `inference`."""
@@ -28,6 +30,7 @@ FIT_DEFAULTS: dict[str, Any] = {
     "batch_size": 100,
     "lr": 1e-3,
     "schedule": "constant",
+    "momentum": None,
     "weight_decay": 0.0,
     "patience": None,
     "clip_norm": None,
@@ -62,6 +65,7 @@ FIT_TYPES: dict[str, Any] = {
     "batch_size": int,
     "lr": float | int,
     "schedule": str,
+    "momentum": float | int | None,
     "weight_decay": float | int,
     "patience": int | None,
     "clip_norm": float | int | None,

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from zoo.model import MISSING, GenerativeModel, check_labels
+from zoo.undirected import enumeration
 from zoo.undirected.annealing import Annealing
+from zoo.undirected.pair import Pair
 from zoo.undirected.units import BernoulliUnits, CategoricalUnit, GaussianUnits, Units
 
 Visible = Literal["bernoulli", "gaussian"]
@@ -280,11 +282,12 @@ class BoltzmannMachine(GenerativeModel):
         return {name: means[layer] for layer, name in enumerate(self.names) if layer}
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> State:
-        """The even layers for `free_energy`: the items, and the means of the hidden ones among them."""
+        """The even layers for `free_energy`, the items and means of the hidden ones; and labels where given."""
         if len(self.names) == 2:
             return {"v": x}
         means = self.mean_field(x, y)
-        return {"v": x} | {name: means[name] for name in self.names[2::2]}
+        state = {"v": x} | {name: means[name] for name in self.names[2::2]}
+        return state if y is None else state | {"y": means["y"]}
 
     def variational_bound(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Lower bound on log p*(v), or with labels log p*(v, y), in nats, shape ``(batch,)``; without log Z.
@@ -387,6 +390,28 @@ class BoltzmannMachine(GenerativeModel):
         v = path.complete(place)["v"]
         return v if y is None else v[0]
 
+    # The truth, where the machine is small
+
+    def log_partition(self) -> Tensor:
+        """The exact log Z in nats, float64; see `zoo.undirected.enumeration`."""
+        return enumeration.log_partition(self)
+
+    def log_marginal(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """The exact log p(v), or with labels log p(v, y), in nats, ``(batch,)``, float64."""
+        return enumeration.log_marginal(self, x, y)
+
+    def exact_moments(self) -> enumeration.Moments:
+        """The exact means of every layer's statistic and of the products over every connection, float64."""
+        return enumeration.exact_moments(self)
+
+    def exact_posterior_means(self, x: Tensor, y: Tensor | None = None) -> State:
+        """The exact means of every hidden layer's statistic given items, by its name, float64."""
+        return enumeration.exact_posterior_means(self, x, y)
+
+    def exact_sample(self, num: int, *, seed: int | None = None) -> State:
+        """Exact, independent draws of all layers, ``(num, ...)``."""
+        return enumeration.exact_sample(self, num, seed=seed)
+
     # Learning
 
     @torch.no_grad()
@@ -434,6 +459,10 @@ class BoltzmannMachine(GenerativeModel):
                 for neighbour, weight in self.neighbours(layer):
                     self.b[layer].add_(changes[neighbour] @ weight)
         self.batches_seen.add_(1)
+
+    def pair(self, layer: int) -> Pair:
+        """Layers ``layer`` and ``layer + 1`` as a machine to pretrain, of the same weights (see `Pair`)."""
+        return Pair(self, layer)
 
     # Between layers
 

@@ -31,6 +31,15 @@ class DBM(BoltzmannMachine):
         torch.Size([3, 8, 8])
     """
 
+    recipes = {
+        "digits": {
+            "model": {"hidden": (200, 100)},
+            "objective": "persistent-contrastive-divergence",
+            "objective_arguments": {"sweeps": 5},
+            "fit": {"epochs": 400, "lr": 2e-2, "momentum": 0.9, "schedule": "cosine"},
+        },
+    }
+
     def __init__(
         self,
         event_shape: tuple[int, ...],

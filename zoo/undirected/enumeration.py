@@ -171,9 +171,10 @@ class _Enumeration:
             held = {name: value[part].unsqueeze(1) for name, value in self.held.items()}
             for index in indices:
                 statistics = self.configurations(index)
-                state = held | {self.names[k]: self.machine.units[k].value(s) for k, s in statistics.items()}
-                if "y" in state and "y" not in held:
-                    state["y"] = statistics[len(self.names) - 1]
+                state = held | {
+                    self.names[k]: s if self.names[k] == "y" else self.machine.units[k].value(s)
+                    for k, s in statistics.items()
+                }
                 log_weights = -self.machine.free_energy(state)
                 for name, value in held.items():
                     statistics[self.names.index(name)] = self.machine.statistic(name, value)
@@ -214,9 +215,7 @@ class _Enumeration:
             for layer, value in self.complete(statistics).items():
                 if layer in total:
                     total[layer][part] += (shares @ value).squeeze(-2)
-        return {
-            self.names[layer]: value if self.held else value.squeeze(0) for layer, value in total.items()
-        }
+        return {self.names[layer]: value if self.held else value.squeeze(0) for layer, value in total.items()}
 
     @torch.no_grad()
     def pairs(self) -> list[Tensor]:

@@ -32,6 +32,14 @@ class RBM(BoltzmannMachine):
         torch.Size([3, 8, 8])
     """
 
+    recipes = {
+        "digits": {
+            "model": {"hidden": 500},
+            "objective": "persistent-contrastive-divergence",
+            "fit": {"epochs": 400, "lr": 2e-2, "momentum": 0.9, "schedule": "cosine"},
+        },
+    }
+
     def __init__(
         self,
         event_shape: tuple[int, ...],

@@ -72,6 +72,11 @@ class Units(nn.Module):
         """The field under which the statistic has this mean, kept away from certainty."""
         raise NotImplementedError
 
+    @property
+    def count(self) -> float:
+        """How many different values the layer can take."""
+        return math.inf
+
     def configurations(self, like: Tensor) -> Tensor:
         """The statistic of everything that the layer can be, ``(count, num)``, in the type of ``like``."""
         raise ValueError(
@@ -110,10 +115,16 @@ class BernoulliUnits(Units):
         """The log-odds, of means within 0.001 and 0.999."""
         return mean.clamp(1e-3, 1 - 1e-3).logit()
 
+    @property
+    def count(self) -> int:
+        """2^num."""
+        return 2**self.num
+
     def configurations(self, like: Tensor) -> Tensor:
         """All 2^num of zeros and ones."""
-        bits = torch.arange(self.num, device=like.device)
-        return (torch.arange(2**self.num, device=like.device).unsqueeze(-1) >> bits & 1).to(like)
+        bits = torch.arange(self.num, device=like.device, dtype=torch.int32)
+        number = torch.arange(self.count, device=like.device, dtype=torch.int32)
+        return (number.unsqueeze(-1) >> bits & 1).to(like)
 
 
 class GaussianUnits(Units):
@@ -195,6 +206,11 @@ class CategoricalUnit(Units):
     def field(self, mean: Tensor) -> Tensor:
         """The log of the means, of at least 0.001."""
         return mean.clamp(min=1e-3).log()
+
+    @property
+    def count(self) -> int:
+        """How many classes there are."""
+        return self.num
 
     def configurations(self, like: Tensor) -> Tensor:
         """One row for each class."""
