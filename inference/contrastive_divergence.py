@@ -13,11 +13,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from typing_extensions import override
 
 from inference.annealing import ais, reverse_ais
-from inference.objectives import check_items
+from inference.objectives import check_items, mean_over_known
 from inference.program import Batch, arguments
 
 State = dict[str, Tensor]
@@ -40,7 +39,11 @@ class Undirected(Protocol):
         """The observed site at ``x``, and values or means of the hidden ones that `free_energy` needs."""
 
     def free_energy(self, state: State) -> Tensor:
-        """Minus the log of the unnormalised probability, ``(num,)``; what the state lacks is summed out."""
+        """Minus the log of the unnormalised probability, ``(num,)``; what the state lacks is summed out.
+
+        A model may have ``contrast(positive, negative)`` as well, for speed: the mean of the first minus that
+        of the second, and new values of what was summed out given the second.
+        """
 
 
 class _Contrast(nn.Module):
@@ -70,7 +73,7 @@ class _Contrast(nn.Module):
         self.label_weight = label_weight
         self.validation_betas = validation_betas
         self.takes_labels = getattr(model, "num_classes", None) is not None
-        self._log_z: tuple[tuple[int, ...], float] | None = None
+        self._log_z: tuple[tuple[float, ...], float] | None = None
 
     @override
     def extra_repr(self) -> str:
@@ -93,6 +96,9 @@ class _Contrast(nn.Module):
         """States of the chains after so many sweeps; ``positive`` is that of the data."""
         raise NotImplementedError
 
+    def keep(self, state: State) -> None:
+        """Takes the chains' states after a step of the training."""
+
     @override
     def forward(self, batch: Batch) -> Tensor:
         """While training, mean free energy of the data minus that of the chains, in nats per item.
@@ -108,36 +114,31 @@ class _Contrast(nn.Module):
             positive = model.posterior(*args)
             if self.training and hasattr(model, "track"):
                 model.track(positive)
-            negative = {name: value for name, value in self.chains(positive).items() if name in positive}
-        num = len(args[0])
-        if all(positive[name].shape[1:] == negative[name].shape[1:] for name in positive):
-            # One product of twice the height is faster than two.
-            both = model.free_energy({name: torch.cat([positive[name], negative[name]]) for name in positive})
-            contrast = both[:num].mean() - both[num:].mean()
-        else:  # labels of the chains beside probabilities of the items' labels
+            state = self.chains(positive)
+        negative = {name: state[name] for name in positive}
+        if hasattr(model, "contrast"):
+            contrast, drawn = model.contrast(positive, negative)
+            state = state | drawn
+        else:
             contrast = model.free_energy(positive).mean() - model.free_energy(negative).mean()
+        if self.training:
+            self.keep(state)
         if self.label_weight and len(args) > 1:
             logits = model.classify(args[0])
-            return contrast + self.label_weight * cross_entropy(logits, args[1], ignore_index=-1)
+            return contrast + self.label_weight * mean_over_known(logits, args[1])
         return contrast
 
     def log_z(self) -> float:
-        """A quick estimate of log Z, made once for as long as the parameters stay as they are."""
-        key = tuple(param._version for param in self.source[0].parameters())
+        """A quick estimate of log Z, made once for as long as parameters and chains stay as they are."""
+        # By their values: a fused optimiser leaves the version of a parameter as it was.
+        values = [value.double() for value in self.state_dict().values()]
+        key = tuple(figure.item() for value in values for figure in (value.sum(), value.norm()))
         if self._log_z is None or self._log_z[0] != key:
             self._log_z = key, self._estimate_log_z()
         return self._log_z[1]
 
     def _estimate_log_z(self) -> float:
         return ais(self.source[0], betas=self.validation_betas).log_z.item()
-
-    def sweep(self, state: State, num: int) -> State:
-        """Draws every block in turn, ``num`` times."""
-        blocks = self.source[0].blocks()
-        for _ in range(num):
-            for block in blocks:
-                state = state | block.draw(state)
-        return state
 
 
 class ContrastiveDivergence(_Contrast):
@@ -168,7 +169,10 @@ class ContrastiveDivergence(_Contrast):
 
     @override
     def chains(self, positive: State) -> State:
-        return self.sweep(positive, self.sweeps)
+        state = positive
+        for block in self.source[0].blocks() * self.sweeps:
+            state = state | block.draw(state)
+        return state
 
 
 class PersistentContrastiveDivergence(_Contrast):
@@ -210,7 +214,7 @@ class PersistentContrastiveDivergence(_Contrast):
         self.num_chains = num_chains
         with torch.no_grad():
             for name, value in model.initial_state(num_chains).items():
-                self.register_buffer(f"chain_{name}", value)
+                self.register_buffer(f"chain_{name}", value.clone())
 
     @override
     def extra_repr(self) -> str:
@@ -219,13 +223,18 @@ class PersistentContrastiveDivergence(_Contrast):
     @override
     def prepare(self, batch: Batch) -> None:
         super().prepare(batch)
-        self._keep(self.source[0].initial_state(self.num_chains))
+        self.keep(self.source[0].initial_state(self.num_chains))
 
     @override
     def chains(self, positive: State) -> State:
-        state = self.sweep(self.state(), self.sweeps)
-        if self.training:
-            self._keep(state)
+        model, state = self.source[0], self.state()
+        # What is summed out comes last, and the last time `contrast` draws it, by fields that it has anyway.
+        kept_first = sorted(model.blocks(), key=lambda block: positive.keys().isdisjoint(block.sites))
+        order = kept_first * self.sweeps
+        if hasattr(model, "contrast") and positive.keys().isdisjoint(kept_first[-1].sites):
+            order.pop()
+        for block in order:
+            state = state | block.draw(state)
         return state
 
     @override
@@ -243,6 +252,8 @@ class PersistentContrastiveDivergence(_Contrast):
             if name.startswith("chain_")
         }
 
-    def _keep(self, state: State) -> None:
+    @override
+    @torch.no_grad()
+    def keep(self, state: State) -> None:
         for name, value in state.items():
             getattr(self, f"chain_{name}").copy_(value)

@@ -125,6 +125,37 @@ class BoltzmannMachine(GenerativeModel):
             >>> machine.free_energy({"v": torch.ones(5, 4), "h_2": torch.zeros(5, 2)}).shape
             torch.Size([5])
         """
+        return self._free_energy(state)[0]
+
+    def contrast(self, positive: State, negative: State) -> tuple[Tensor, State]:
+        """Mean `free_energy` of one batch of states minus that of another, in nats, and a draw.
+
+        The draw is of the layers that the states lack, given those of the second batch: it takes chains half a
+        sweep on, by fields that are known here.
+
+        Args:
+            positive: States given items.
+            negative: States of chains, with values for the same layers.
+        """
+        num = len(positive["v"])
+        if all(positive[name].shape[1:] == negative[name].shape[1:] for name in positive):
+            # One product of twice the height is faster than two.
+            both = {name: torch.cat([value, negative[name]]) for name, value in positive.items()}
+            energies, fields = self._free_energy(both)
+            difference = energies[:num].mean() - energies[num:].mean()
+            fields = {layer: field[num:] for layer, field in fields.items()}
+        else:  # labels of the chains beside probabilities of the items' labels
+            energies, fields = self._free_energy(negative)
+            difference = self.free_energy(positive).mean() - energies.mean()
+        with torch.no_grad():
+            drawn = {
+                self.names[layer]: self.units[layer].value(self.units[layer].sample(field))
+                for layer, field in fields.items()
+            }
+        return difference, drawn
+
+    def _free_energy(self, state: State) -> tuple[Tensor, dict[int, Tensor]]:
+        """The free energy, and the fields on the layers that are summed out, by their numbers."""
         present = self._statistics(state)
         for below in range(len(self.names) - 1):
             if below not in present and below + 1 not in present:
@@ -133,6 +164,7 @@ class BoltzmannMachine(GenerativeModel):
                     f"or {self.names[below + 1]} in the state, got {', '.join(state) or 'nothing'}"
                 )
         shifted = {layer: self._shifted(layer, value) for layer, value in present.items()}
+        fields: dict[int, Tensor] = {}
         total: Tensor | float = 0.0
         for layer in range(len(self.names)):
             units = self.units[layer]
@@ -141,11 +173,11 @@ class BoltzmannMachine(GenerativeModel):
                 if layer + 1 in present:
                     total = total - (shifted[layer] @ self.W[layer] * shifted[layer + 1]).sum(-1)
             else:
-                field = self._field(layer, shifted)
+                fields[layer] = field = self._field(layer, shifted)
                 total = total - units.log_normalizer(field)
                 if self.centred:
                     total = total + field @ self._offset(layer)
-        return torch.as_tensor(total)
+        return torch.as_tensor(total), fields
 
     def energy(self, state: State) -> Tensor:
         """E of values of all layers, in nats, shape ``(...)``.
@@ -282,12 +314,12 @@ class BoltzmannMachine(GenerativeModel):
         return {name: means[layer] for layer, name in enumerate(self.names) if layer}
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> State:
-        """The even layers for `free_energy`, the items and means of the hidden ones; and labels where given."""
+        """The even layers for `free_energy`: items, and means of the hidden ones; and labels, where given."""
         if len(self.names) == 2:
             return {"v": x}
         means = self.mean_field(x, y)
         state = {"v": x} | {name: means[name] for name in self.names[2::2]}
-        return state if y is None else state | {"y": means["y"]}
+        return state | {"y": means["y"]} if y is not None and "y" in means else state
 
     def variational_bound(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Lower bound on log p*(v), or with labels log p*(v, y), in nats, shape ``(batch,)``; without log Z.
@@ -435,7 +467,8 @@ class BoltzmannMachine(GenerativeModel):
     def track(self, state: State, *, rate: float = 0.01) -> None:
         """Moves the running means towards those of a state given items; a centred machine stays the same.
 
-        A centred machine's offsets move with them, and its biases by what keeps the distribution.
+        A centred machine's offsets move with them, and its biases by what keeps the distribution. Where
+        several processes train together, the means are those over all of them.
 
         Args:
             state: Values or means of the even layers, as `posterior` gives them.
@@ -451,7 +484,7 @@ class BoltzmannMachine(GenerativeModel):
                 mean = units.mean(self._field(layer, shifted)).mean(0)
             else:
                 continue
-            changes[layer] = rate * (mean - self._mean(layer))
+            changes[layer] = rate * (_over_processes(mean) - self._mean(layer))
         for layer, change in changes.items():
             self._mean(layer).add_(change)
         if self.centred:
@@ -542,3 +575,12 @@ class BoltzmannMachine(GenerativeModel):
             if self.num_classes is None:
                 raise ValueError(f"{type(self).__name__} has no label unit, got labels")
             check_labels(y, len(x), self.num_classes, lowest=MISSING)
+
+
+def _over_processes(mean: Tensor) -> Tensor:
+    """The mean over the processes that train together: their biases would part ways by their own means."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        mean = mean.clone()
+        torch.distributed.all_reduce(mean)
+        return mean / torch.distributed.get_world_size()
+    return mean

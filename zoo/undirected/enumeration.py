@@ -5,8 +5,8 @@ fewer configurations, of `free_energy`, which sums the other side out analytical
 
     Z = Σ_kept exp(-F(kept)),    E[s_out | kept] = ∂A(f)/∂f,    f the field of the kept layers.
 
-Everything is in float64 and goes by pieces; one side may have up to `MOST` configurations, the other may be of
-any size, and real.
+Everything is in float64 and goes by pieces; one side may have up to `MOST` configurations, the other may be
+of any size, and real.
 """
 
 import math
@@ -94,7 +94,7 @@ def exact_posterior_means(machine: "BoltzmannMachine", x: Tensor, y: Tensor | No
     Args:
         machine: A machine whose hidden layers have a side of at most `MOST` configurations.
         x: Items, ``(batch, *event_shape)``.
-        y: Their labels, ``(batch,)``, none of them missing; None leaves the label unit among the hidden layers.
+        y: Their labels, ``(batch,)``, none missing; None leaves the label unit among the hidden layers.
 
     Raises:
         ValueError: As `log_marginal`.
@@ -127,7 +127,7 @@ def exact_sample(machine: "BoltzmannMachine", num: int, *, seed: int | None = No
 
 
 class _Enumeration:
-    """The sum over all layers but those that items hold: of one side one by one, of the other in closed form."""
+    """The sum over all layers but those that items hold: one side is enumerated, the other summed out."""
 
     @torch.no_grad()
     def __init__(self, machine: "BoltzmannMachine", x: Tensor | None = None, y: Tensor | None = None) -> None:
@@ -161,7 +161,7 @@ class _Enumeration:
         return statistics
 
     def pieces(self) -> Iterator[tuple[slice, dict[int, Tensor], Tensor]]:
-        """Items ``(i, 1, ...)`` with configurations ``(c, ...)``: which items, all statistics, -F ``(i, c)``."""
+        """Which items, the statistics ``(i, 1, ...)`` or ``(c, ...)`` of both, and their -F, ``(i, c)``."""
         widest = max(self.machine.units[layer].num for layer in range(len(self.names)))
         num_items = max(1, min(self.items, PIECE // widest))
         num_indices = max(1, PIECE // widest // num_items)
@@ -261,6 +261,7 @@ def _smaller_side(machine: "BoltzmannMachine", held: set[str]) -> list[int]:
             for side, count in zip(sides, counts, strict=True)
         )
         raise ValueError(
-            f"enumeration expects even or odd layers of at most 2^{math.log2(MOST):g} configurations, got {got}"
+            f"enumeration expects even or odd layers of at most 2^{math.log2(MOST):g} configurations, "
+            f"got {got}"
         )
     return sides[counts.index(min(counts))]

@@ -95,6 +95,10 @@ class Pair(nn.Module):
         """As `BoltzmannMachine.start`."""
         self.machine[0].start(x)
 
+    def track(self, state: "State") -> None:
+        """As `BoltzmannMachine.track`, of the lower layer: a machine that is trained is not started anew."""
+        self.machine[0].track(state)
+
     def check(self, x: Tensor) -> None:
         """As `BoltzmannMachine.check`."""
         self.machine[0].check(x)
