@@ -15,6 +15,9 @@ ROWS = [
     ("vae-digits", "VAE, digits", ""),
     ("supervised-vae-digits", "supervised VAE, digits, all labels", ""),
     ("supervised-vae-digits-100", "supervised VAE, digits, 100 labels", ""),
+    ("rbm-digits", "RBM, 200 hidden, digits", ""),
+    ("dbm-digits", "DBM 200-100, digits", ""),
+    ("dbm-digits-labels", "the same with a label unit", ""),
     ("independent-digits-levels", "independent levels, digits of 17 levels", ""),
     ("categorical-nade-digits-levels", "categorical NADE, digits of 17 levels", ""),
     ("linear-flow-digits-levels", "linear flow, digits of 17 levels", ""),
@@ -30,6 +33,8 @@ ROWS = [
     ("vae-mnist", "VAE, MNIST, dynamic", "86.76 (Burda et al., 2016)"),
     ("iwae-mnist-first", "the same by IWAE-50, from the VAE's weights", ""),
     ("iwae-mnist", "the same, 34 epochs more", "84.78 (Burda et al., 2016)"),
+    ("rbm-mnist", "RBM, 500 hidden, MNIST, dynamic", "86.34 (one fixed; Salakhutdinov & Murray, 2008)"),
+    ("dbm-mnist", "DBM 500-1000, MNIST, dynamic", "84.62 (one fixed; Salakhutdinov & Hinton, 2009)"),
     ("realnvp-mnist-levels", "RealNVP, MNIST of 256 levels", "1.06 bits (Song et al., 2019)"),
     ("mintnet-mnist-levels", "MintNet, MNIST of 256 levels", "0.98 bits (Song et al., 2019)"),
 ]
@@ -47,7 +52,7 @@ def likelihoods() -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, what, published in ROWS:
-        if not (RESULTS / f"{name}.json").exists():
+        if not _is_there(name):
             continue
         result = load(name)
         test = result["test"]
@@ -120,7 +125,62 @@ def representations() -> list[str]:
         ),
         ("that classifier on real test digits", f"{full['generated_as_asked']['judge_accuracy']:.1%}"),
     ]
+    labelled = load("dbm-digits-labels")
+    rows += [
+        ("DBM with a label unit: p(y given v)", f"{labelled['accuracy']:.1%}"),
+        ("digits that it draws by label, the same", f"{labelled['generated_as_asked']['share']:.1%}"),
+    ]
     return ["| digits | test accuracy |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]
+
+
+def log_partitions() -> list[str]:
+    """The rows on log Z of the machines, and on what the bound of mean field leaves."""
+    names = [name for name in ("rbm-digits", "dbm-digits", "rbm-mnist", "dbm-mnist") if _is_there(name)]
+    titles = {name: title.split(",")[0] for name, title, _ in ROWS}
+    tests = [load(name)["test"] for name in names]
+    above = [test["log_z"]["reverse"] for test in tests]
+    rows = {
+        "log Z by AIS, from below, nats": [_within(test["log_z"]) for test in tests],
+        "log Z by reverse AIS from chains of the machine": [_within(reverse) for reverse in above],
+        "-log p(v) of test items, bound by mean field": [
+            f"{test['posterior']['bound_nats_per_item']:.2f}" if "posterior" in test else "exact"
+            for test in tests
+        ],
+        "the same items, estimate by AIS from the mean field": [
+            f"{test['posterior']['nats_per_item']:.2f}" if "posterior" in test else "" for test in tests
+        ],
+        "KL of mean field from the posterior, nats": [
+            f"{test['posterior']['gap']:.3f}" if "posterior" in test else "0" for test in tests
+        ],
+    }
+    head = " | ".join(f"{titles[name]}, {name.split('-')[1]}" for name in names)
+    return [
+        f"| Boltzmann machines, 95 % intervals | {head} |",
+        "|---" * (len(names) + 1) + "|",
+        *(f"| {what} | {' | '.join(cells)} |" for what, cells in rows.items()),
+    ]
+
+
+def annealing() -> list[str]:
+    """The rows on AIS where log Z is known by enumeration."""
+    error, coverage = load("ais-error"), load("ais-coverage")["covered"]
+    machines = load("ais-random-machines")
+    return [
+        "| AIS where log Z is known | aim | reached |",
+        "|---|---|---|",
+        "| 20 random machines, 1, 2 and 5 steps, 100,000 chains: worst mean of ŵ/Z, in standard errors from 1 | "
+        f"< 4 | {machines['largest_in_standard_errors']:.1f} |",
+        *(
+            f"| RBM of 16 pixels, 100 chains: error of log Ẑ at {betas:,} steps, nats, root mean square | "
+            f"≤ {aim} | {error[f'rms_nats_at_{betas}']:.4f} |"
+            for betas, aim in ((100, 0.5), (1000, 0.05), (10_000, 0.005))
+        ),
+        *(
+            f"| the 95 % interval covers log Z, {what} | ≥ 93 % | {coverage[which]:.1%} |"
+            for which, what in (("forward", "forward"), ("reverse", "in reverse"))
+        ),
+        f"| both together bracket it | ≥ 93 % | {coverage['both']:.1%} |",
+    ]
 
 
 def anomalies() -> list[str]:
@@ -201,17 +261,35 @@ def flow_timings() -> list[str]:
     return lines
 
 
+def machine_timings() -> list[str]:
+    """The rows on learning by contrast beside scikit-learn's."""
+    lines = [
+        "| PCD-1, RBM 784-500, batch 100, one epoch: scikit-learn's time over ours | aim | 1 thread | 2 threads |",
+        "|---|---|---|---|",
+    ]
+    for dtype, what, aim in (
+        ("float64", "theirs fed float64, as it comes", "≥ 1.6"),
+        ("float32", "theirs fed float32, as ours", ""),
+    ):
+        one, two = (load(f"rbm-epoch-{dtype}-{threads}")["ratio"] for threads in (1, 2))
+        lines.append(f"| {what} | {aim} | {one:.2f} | {two:.2f} |")
+    return lines
+
+
 def table() -> str:
     """All of it, as it stands in the README."""
     parts = (
         likelihoods(),
         gaussians(),
         inversions(),
+        log_partitions(),
+        annealing(),
         anomalies(),
         representations(),
         timings(),
         autoregressive_timings(),
         flow_timings(),
+        machine_timings(),
     )
     return "\n\n".join("\n".join(rows) for rows in parts) + "\n"
 
@@ -220,8 +298,19 @@ def _kind(test: dict) -> str:
     """How a figure was found."""
     if test["kind"] == "exact":
         return "exact"
+    if "log_z" in test:
+        return "estimate, log Z by AIS" if test["kind"] == "estimate" else "≤, mean field, log Z by AIS"
     how = "draws of noise, mean" if test.get("bound") == "elbo" else "importance samples"
     return f"≤, {test['particles']:,} {how}"
+
+
+def _is_there(name: str) -> bool:
+    return (RESULTS / f"{name}.json").exists()
+
+
+def _within(log_z: dict) -> str:
+    """An estimate of log Z with its interval."""
+    return f"{log_z['estimate']:.2f} ({log_z['low']:.2f} … {log_z['high']:.2f})"
 
 
 def _duration(seconds: float) -> str:

@@ -33,10 +33,16 @@ class DBM(BoltzmannMachine):
 
     recipes = {
         "digits": {
-            "model": {"hidden": (200, 100)},
+            "model": {"hidden": (200, 100), "centred": True},
             "objective": "persistent-contrastive-divergence",
             "objective_arguments": {"sweeps": 5},
-            "fit": {"epochs": 400, "lr": 2e-2, "momentum": 0.9, "schedule": "cosine"},
+            "fit": {"epochs": 200, "lr": 1e-2, "schedule": "cosine"},
+        },
+        "mnist": {
+            "model": {"hidden": (500, 1000), "centred": True},
+            "objective": "persistent-contrastive-divergence",
+            "objective_arguments": {"sweeps": 5},
+            "fit": {"epochs": 80, "lr": 3e-2, "momentum": 0.9, "schedule": "cosine"},
         },
     }
 

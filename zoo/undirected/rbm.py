@@ -34,9 +34,15 @@ class RBM(BoltzmannMachine):
 
     recipes = {
         "digits": {
-            "model": {"hidden": 500},
+            "model": {"hidden": 200, "centred": True},
             "objective": "persistent-contrastive-divergence",
-            "fit": {"epochs": 400, "lr": 2e-2, "momentum": 0.9, "schedule": "cosine"},
+            "fit": {"epochs": 300, "lr": 1e-2, "schedule": "cosine"},
+        },
+        "mnist": {
+            "model": {"hidden": 500, "centred": True},
+            "objective": "persistent-contrastive-divergence",
+            "objective_arguments": {"sweeps": 5},
+            "fit": {"epochs": 100, "lr": 3e-2, "momentum": 0.9, "schedule": "cosine"},
         },
     }
 
