@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from inference.annealing import LogZEstimate, ais, reverse_ais
+    from inference.chains import Draws, run_chains
     from inference.completion import Completion, complete
     from inference.contrastive_divergence import ContrastiveDivergence, PersistentContrastiveDivergence
+    from inference.diagnostics import Diagnosis, diagnose, to_arviz
+    from inference.gibbs import BlockGibbs
     from inference.importance import log_weights
+    from inference.kernels import Kernel
     from inference.likelihood import LikelihoodEstimate, log_likelihood
     from inference.objectives import (
         ELBO,
@@ -23,12 +27,16 @@ if TYPE_CHECKING:
     from inference.training import FitResult, fit
 
 _EXPORTS = {
+    "BlockGibbs": "inference.gibbs",
     "Completion": "inference.completion",
     "ContrastiveDivergence": "inference.contrastive_divergence",
     "CrossEntropy": "inference.objectives",
+    "Diagnosis": "inference.diagnostics",
+    "Draws": "inference.chains",
     "ELBO": "inference.objectives",
     "FitResult": "inference.training",
     "ImportanceWeighted": "inference.objectives",
+    "Kernel": "inference.kernels",
     "LikelihoodEstimate": "inference.likelihood",
     "LogZEstimate": "inference.annealing",
     "MaximumLikelihood": "inference.objectives",
@@ -37,19 +45,26 @@ _EXPORTS = {
     "SupervisedELBO": "inference.objectives",
     "ais": "inference.annealing",
     "complete": "inference.completion",
+    "diagnose": "inference.diagnostics",
     "fit": "inference.training",
     "log_likelihood": "inference.likelihood",
     "log_weights": "inference.importance",
     "reverse_ais": "inference.annealing",
+    "run_chains": "inference.chains",
+    "to_arviz": "inference.diagnostics",
 }
 
 __all__ = [
     "ELBO",
+    "BlockGibbs",
     "Completion",
     "ContrastiveDivergence",
     "CrossEntropy",
+    "Diagnosis",
+    "Draws",
     "FitResult",
     "ImportanceWeighted",
+    "Kernel",
     "LikelihoodEstimate",
     "LogZEstimate",
     "MaximumLikelihood",
@@ -58,10 +73,13 @@ __all__ = [
     "SupervisedELBO",
     "ais",
     "complete",
+    "diagnose",
     "fit",
     "log_likelihood",
     "log_weights",
     "reverse_ais",
+    "run_chains",
+    "to_arviz",
 ]
 
 

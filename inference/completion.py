@@ -4,7 +4,8 @@
 
 Where all that is observed comes first in the scan, the conditionals themselves draw from it. Elsewhere what
 is observed later must reach back to what was drawn before it: by weights (sequential Monte Carlo), or by
-visiting the missing variables again and again (Gibbs).
+visiting the missing variables again and again (Gibbs). An undirected model, p(x) = Σ_h exp(-E(x, h)) / Z, has
+no scan: its blocks are drawn in turn, with what is observed clamped.
 """
 
 import inspect
@@ -23,6 +24,7 @@ from pyro.poutine.runtime import NonlocalExit
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from inference.gibbs import BlockGibbs, HasBlocks
 from inference.program import Program, forked_rng, log_prob, restored_modes, sample_sites
 from inference.progress import Progress
 from inference.progress import progress as show_progress
@@ -42,9 +44,10 @@ class Completion:
         effective_sample_size: How many independent draws the ``num`` draws of an item are worth, 1 to
             ``num``: shape ``(batch,)``, float64; NaN where nothing tells.
         log_evidence: log p(x_observed) in nats, shape ``(batch,)``, float64: exact where ``exact``, else the
-            log of an unbiased estimate; NaN for ``"left-to-right"``.
+            log of an unbiased estimate; NaN for ``"left-to-right"``, and of an undirected model, whose
+            density lacks its normaliser.
         log_evidence_error: Its standard error, 0 where ``exact``; infinite where all particles have one
-            ancestor, so that nothing tells.
+            ancestor, so that nothing tells; NaN where the evidence is.
         method: What was used.
         exact: Whether the draws are independent and of the conditional itself. ``"smc"`` and ``"gibbs"``
             are that only in the limit, of particles and of sweeps.
@@ -125,14 +128,20 @@ def complete(
     ``"left-to-right"``: as ``"ancestral"`` whatever the mask, blind to what is observed later. The draws are
     biased wherever that matters; it is here to be compared with.
 
-    ``"auto"``: ancestral where that is exact for every item, else smc.
+    ``"auto"``: ancestral where that is exact for every item, else smc; gibbs, of an undirected model.
+
+    An undirected model takes ``"gibbs"`` alone: for each draw a chain of its own, from an independent start,
+    of `inference.BlockGibbs` with the observed entries clamped; the last of its ``sweeps`` is kept. The
+    effective sample size is then ArviZ's (bulk) for the energy, over the second half of the sweeps, and NaN
+    where it never changes, where the model has no ``energy``, or there are fewer than 8 sweeps.
 
     Args:
-        model: An object with the methods of `Sequential` (every autoregressive model of the zoo), an object
-            with ``.model``, or a Pyro program: called with ``num=N``, it has one site ``x_i`` for each entry
-            of the flattened item and no other, inside one plate of size N. A program is run anew for every
-            variable, up to it: n variables cost n²/2 sites a pass. Of an objective, ``pyro.param`` statements
-            take the values that `fit` found; others come from Pyro's store, which stays as it is.
+        model: An object with the methods of `Sequential` (every autoregressive model of the zoo), or with
+            those of `inference.gibbs.HasBlocks` (every undirected one), whose site ``v`` is the item; an
+            object with ``.model``, or a Pyro program: called with ``num=N``, it has one site ``x_i`` for each
+            entry of the flattened item and no other, inside one plate of size N. A program is run anew for
+            every variable, up to it: n variables cost n²/2 sites a pass. Of an objective, ``pyro.param``
+            statements take the values that `fit` found; others come from Pyro's store, which stays as it is.
         x: A split of `zoo.load`, or a tensor ``(batch, *event_shape)``. Missing entries may hold anything.
         observed: Which entries are observed: bool, ``event_shape`` or ``(batch, *event_shape)``.
         num: Draws for each item.
@@ -144,8 +153,9 @@ def complete(
         progress: Whether to show a bar.
 
     Raises:
-        ValueError: If a number is below 1, the method is unknown, or ``"ancestral"`` and not exact for the
-            mask; if items, mask and model do not fit each other, or no particle explains what is observed.
+        ValueError: If a number is below 1, the method is unknown or not for this model, or ``"ancestral"``
+            and not exact for the mask; if items, mask and model do not fit each other, or no particle
+            explains what is observed.
 
     References:
         | Sequential Monte Carlo methods in practice (Doucet, de Freitas & Gordon, 2001), chapter 1
@@ -170,6 +180,15 @@ def complete(
         raise ValueError(f"expected method to be one of {', '.join(get_args(Method))}, got {method!r}")
     items = getattr(x, "x", x)
     observed = _checked_mask(items, observed)
+    if isinstance(model, HasBlocks) and not isinstance(model, Sequential):
+        if method not in ("auto", "gibbs"):
+            raise ValueError(
+                "an undirected model has no conditionals one by one: expected method to be auto or gibbs "
+                f"for {type(model).__name__}, got {method!r}"
+            )
+        return _by_blocks(
+            model, items, observed, num=num, sweeps=sweeps, chunk=chunk, seed=seed, progress=progress
+        )
     program = None if isinstance(model, Sequential) else Program.of(model)
     source = model if program is None else program.source[0]
     owner = source if isinstance(source, Sequential) else program
@@ -433,6 +452,73 @@ def _mixed(chains: Tensor, start: Tensor) -> Tensor:
         import arviz
     worth = start.new_tensor(float(arviz.ess(chains.cpu().numpy())))
     return start if worth.isnan() else worth.clamp(min=1.0, max=len(chains))
+
+
+def _by_blocks(
+    model: HasBlocks,
+    items: Tensor,
+    observed: Tensor,
+    *,
+    num: int,
+    sweeps: int,
+    chunk: int,
+    seed: int,
+    progress: bool,
+) -> Completion:
+    """Completions by an undirected model: a clamped chain for each draw."""
+    module = model if isinstance(model, nn.Module) else nn.Module()
+    device = next((param.device for param in module.parameters()), items.device)
+    x, seen = items.to(device), observed.to(device)
+    rows = max(1, chunk // num)
+    with restored_modes(module), forked_rng(device), pyro.validation_enabled(False):
+        module.eval()
+        torch.manual_seed(seed)
+        _check_items(model, x, seen)
+        parts = list(zip(x.split(rows), seen.split(rows), strict=True))
+        with show_progress("completing", len(parts) * sweeps, enabled=progress) as bar:
+            results = [_clamped_chains(model, *part, num, sweeps, bar) for part in parts]
+    draws, worth = (torch.cat(each) for each in zip(*results, strict=True))
+    unknown = torch.full((len(items),), math.nan, dtype=torch.float64)
+    return Completion(
+        draws=draws.movedim(1, 0).to(items.device),
+        effective_sample_size=worth.cpu(),
+        log_evidence=unknown,
+        log_evidence_error=unknown.clone(),
+        method="gibbs",
+        exact=False,
+    )
+
+
+def _clamped_chains(
+    model: HasBlocks, x: Tensor, seen: Tensor, num: int, sweeps: int, bar: Progress
+) -> tuple[Tensor, Tensor]:
+    """Where ``num`` chains of each item end, ``(items, num, *event_shape)``; what they are worth."""
+    held = x.repeat_interleave(num, 0), seen.repeat_interleave(num, 0)
+    kernel = BlockGibbs(model, clamped={"v": held})
+    state = kernel.prepare(kernel.start(len(held[0])))
+    trace = []
+    for sweep in range(sweeps):
+        state = kernel.sample(state)
+        if sweep >= sweeps // 2:
+            trace += [energy.double().view(len(x), num) for energy in kernel.stats(state).values()]
+        bar.advance()
+    worth = torch.full((len(x),), math.nan, dtype=torch.float64, device=x.device)
+    if trace and sweeps >= LEAST_SWEEPS:
+        worth = torch.stack([_mixed(*each) for each in zip(torch.stack(trace, -1), worth, strict=True)])
+    return state["v"].unflatten(0, (len(x), num)), worth
+
+
+def _check_items(model: HasBlocks, x: Tensor, seen: Tensor) -> None:
+    """Checks items by a state of the model, and by its own rule where it has one."""
+    start = model.initial_state(len(x))
+    if "v" not in start:
+        raise ValueError(f"expected an undirected model with a site v for the items, got {', '.join(start)}")
+    if start["v"].shape != x.shape:
+        raise ValueError(f"expected items of shape {tuple(start['v'].shape[1:])}, got {tuple(x.shape[1:])}")
+    if start["v"].dtype != x.dtype:
+        raise ValueError(f"expected entries of {start['v'].dtype}, got {x.dtype}")
+    if callable(getattr(model, "check", None)):
+        model.check(torch.where(seen, x, start["v"]))  # missing entries may hold anything
 
 
 class _Replayed:

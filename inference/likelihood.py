@@ -174,15 +174,15 @@ def log_likelihood(
     check_items(source, items)
     density = getattr(source, "density", None)
     density = density if isinstance(density, str) else None  # a user's own attribute may have that name
-    if density == "unnormalized":
+    if density == "unnormalized" and hasattr(source, "variational_bound"):
         return _unnormalized(source, items, particles, bound or "elbo", log_z, chunk, seed, progress)
+    if density not in (None, "exact", "bound"):
+        raise ValueError(f"{type(source).__name__} has no likelihood to estimate: its density is {density!r}")
     if log_z is not None:
         raise ValueError(
             f"log_z is for unnormalised densities, and that of {type(source).__name__} is {density!r}"
         )
     bound = bound or "importance-weighted"
-    if density not in (None, "exact", "bound"):
-        raise ValueError(f"{type(source).__name__} has no likelihood to estimate: its density is {density!r}")
     device = next((param.device for param in program.parameters()), items.device)
 
     parts: list[Tensor] = []

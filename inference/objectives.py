@@ -35,6 +35,10 @@ class Objective(nn.Module):
         model: An object with ``.model`` and ``.guide``, or a Pyro program.
         guide: The guide, where ``model`` is a program.
 
+    Raises:
+        ValueError: If the model's density is unnormalised: without log Z, which has a gradient too, it would
+            be pushed anywhere.
+
     Attributes:
         program: The pair of programs and their parameters.
         takes_labels: Whether the programs have an argument ``y``; `fit` then gives them the labels.
@@ -43,6 +47,12 @@ class Objective(nn.Module):
     def __init__(self, model: Any, guide: Callable[..., Any] | None = None) -> None:
         super().__init__()
         self.program = Program(model, guide)
+        for source in (model, *self.program.owners):
+            if getattr(source, "density", None) == "unnormalized":
+                raise ValueError(
+                    f"{type(self).__name__} expects a normalised density, and that of "
+                    f"{type(source).__name__} is unnormalised: train it with PersistentContrastiveDivergence"
+                )
         self.takes_labels = "y" in _signature(self.program.model).parameters
 
     def prepare(self, batch: Batch) -> Structure:
@@ -288,7 +298,7 @@ class SupervisedELBO(ELBO):
         loss = super().forward(batch)
         if not labels:
             return loss
-        return loss + self.weight * _mean_over_known(self.classifier[0](x), labels[0])
+        return loss + self.weight * mean_over_known(self.classifier[0](x), labels[0])
 
 
 class CrossEntropy(nn.Module):
@@ -325,10 +335,10 @@ class CrossEntropy(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """The loss of a batch ``(x, y)``; labels of -1 are passed over, and none but those is a loss of 0."""
         x, y = arguments(batch)
-        return _mean_over_known(self.classifier[0](x), y)
+        return mean_over_known(self.classifier[0](x), y)
 
 
-def _mean_over_known(logits: Tensor, y: Tensor) -> Tensor:
+def mean_over_known(logits: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy of the labels that are not -1; 0 where all are."""
     return cross_entropy(logits, y, ignore_index=-1, reduction="sum") / (y >= 0).sum().clamp(min=1)
 

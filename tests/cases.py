@@ -5,7 +5,7 @@ follows from the model's density and from the flags of its case.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyro
@@ -21,6 +21,7 @@ from zoo.autoregressive.autoregressive import Autoregressive
 from zoo.cli.recipe import OBJECTIVES
 from zoo.flows import MLP, Flow, ResidualNetwork
 from zoo.registry import model_class
+from zoo.undirected import BoltzmannMachine
 
 Batch = tuple[Tensor, ...]
 """What the programs of a model are called with: ``(x,)``, or ``(x, y)``."""
@@ -120,6 +121,13 @@ def gentle(model: GenerativeModel) -> None:
             param -= 0.4
 
 
+def experienced(model: GenerativeModel) -> None:
+    """Gives a machine means that it might have seen, so that the offsets of a centred one differ."""
+    for name, mean in model.named_buffers():
+        if name.startswith("mean_"):
+            mean.uniform_(0.2, 0.8)
+
+
 @dataclass(frozen=True)
 class Case:
     """One tiny instance of a model.
@@ -141,6 +149,7 @@ class Case:
             on; None is all of them.
         smooth: Whether that dependence shows as a gradient by the values, rather than a choice among tables.
         slack: How far a sum over `GRID` may be off one: more where the density has kinks.
+        drawing: What `GenerativeModel.sample` is called with besides, where it would take long.
     """
 
     name: str
@@ -157,6 +166,7 @@ class Case:
     reach: int | None = None
     smooth: bool = True
     slack: float = 1e-5
+    drawing: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.name}-{self.variant}"
@@ -175,6 +185,11 @@ class Case:
         """Whether it is a prior and a transform."""
         return issubclass(self.cls, Flow)
 
+    @property
+    def is_machine(self) -> bool:
+        """Whether it is a Boltzmann machine, whose program scores and does not draw."""
+        return issubclass(self.cls, BoltzmannMachine)
+
     def build(self, **other: Any) -> GenerativeModel:
         model = self.cls(**{**self.arguments, **other})
         with torch.no_grad():
@@ -190,9 +205,13 @@ class Case:
     def draw(self, model: GenerativeModel, num: int) -> Batch:
         """Draws from the model what `batch` draws from anywhere, labels included."""
         if self.labels != "given":
-            return (model.sample(num),)
+            return (self.sample(model, num),)
         y = torch.randint(model.num_classes, (num,))
-        return model.sample(num, y=y), y
+        return self.sample(model, num, y=y), y
+
+    def sample(self, model: GenerativeModel, num: int, **conditions: Any) -> Tensor:
+        """Draws from the model."""
+        return model.sample(num, **self.drawing, **conditions)
 
     def every_item(self, model: GenerativeModel) -> tuple[Batch, float]:
         """All that a batch of one can be, and the volume that each stands for."""
@@ -268,6 +287,8 @@ _FOUR_SCRAMBLED = {"event_shape": (2, 2), "order": (2, 0, 3, 1)}
 _FLOW = ({"prior": "laplace"}, {"num_levels": 1})
 _REAL = (*_FLOW, {"offset": 0.1})
 _LOGIT = {"num_levels": 3, "offset": 1e-3}
+_MACHINE = ({"visible": "poisson"}, {"num_classes": 1})
+_QUICK: dict[str, Any] = {"drawing": {"sweeps": 10}}
 _OFFSETS = (*_FLOW, {"offset": 0.5}, {"offset": -0.1}, {"num_levels": None})
 
 CASES = (
@@ -492,6 +513,44 @@ CASES = (
         {"event_shape": (3, 4, 2), "layers": 3, "hidden": 2, "squeezes": 1, "prior": "logistic"},
         countable=False,
         spread=0.2,
+    ),
+    Case(
+        "rbm", "bernoulli", {"event_shape": (2, 3), "hidden": 4}, wrong=({"hidden": 0}, *_MACHINE), **_QUICK
+    ),
+    Case("rbm", "centred", {"event_shape": (5,), "hidden": 3, "centred": True}, **_QUICK, adjust=experienced),
+    Case("rbm", "gaussian", {"event_shape": (3,), "hidden": 4, "visible": "gaussian"}, **_QUICK),
+    Case("rbm", "labelled", {"event_shape": (2, 3), "hidden": 4, "num_classes": 3}, labels="given", **_QUICK),
+    Case(
+        "dbm",
+        "two-layers",
+        {"event_shape": (2, 3), "hidden": (4, 3)},
+        wrong=({"hidden": ()}, {"hidden": (4, 0)}, *_MACHINE),
+        **_QUICK,
+    ),
+    Case(
+        "dbm",
+        "three-layers-centred",
+        {"event_shape": (5,), "hidden": (4, 3, 2), "centred": True},
+        **_QUICK,
+        adjust=experienced,
+    ),
+    Case(
+        "dbm",
+        "labelled",
+        {"event_shape": (2, 3), "hidden": (4, 3), "num_classes": 3},
+        labels="given",
+        **_QUICK,
+    ),
+    Case(
+        "dbm",
+        "unlabelled-gaussian",
+        {
+            **{"event_shape": (2, 2), "hidden": (3, 2), "num_classes": 3},
+            **{"visible": "gaussian", "centred": True},
+        },
+        labels="none",
+        **_QUICK,
+        adjust=experienced,
     ),
 )
 

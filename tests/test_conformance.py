@@ -30,6 +30,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:(?s).*TraceEnum_ELBO.*:UserWarni
 every_case = cases()
 drawing = cases(lambda case: case.cls.density != "unnormalized")  # such a program scores and does not draw
 scoring = cases(lambda case: case.cls.density in ("exact", "bound"))
+weighing = cases(lambda case: case.cls.density != "none")  # the weights of a machine's guide need no log Z
+machines = cases(lambda case: case.is_machine)
 countable = cases(lambda case: case.cls.density in ("exact", "bound") and case.countable)
 labelled = cases(lambda case: case.labels)
 sequential = cases(lambda case: case.is_sequential)
@@ -126,7 +128,7 @@ def test_members(case):
 def test_signatures(case):
     model = case.build()
     ours = inspect.signature(model.model).parameters
-    labels = ["y"] if case.labels else []
+    labels = ["y"] if case.labels or case.is_machine else []
     assert list(ours) == ["x", *labels, "num"]
     assert ours["x"].default is None
     assert ours["num"].default == 1
@@ -208,7 +210,7 @@ def test_guide_has_the_latent_sites_of_the_model(case):
 @every_case
 def test_sample_has_shape_type_support_and_no_gradient(case):
     model = case.build()
-    x = model.sample(7)
+    x = case.sample(model, 7)
     assert x.shape == (7, *model.event_shape)
     assert x.dtype == case.batch(model, 1)[0].dtype
     assert in_support(model, x)
@@ -219,14 +221,14 @@ def test_sample_has_shape_type_support_and_no_gradient(case):
 @every_case
 def test_sample_is_reproducible(case):
     model = case.build()
-    x = model.sample(50, seed=3)
-    assert torch.equal(x, model.sample(50, seed=3))
-    assert not torch.equal(x, model.sample(50, seed=4))
-    assert not torch.equal(model.sample(50), model.sample(50))
+    x = case.sample(model, 50, seed=3)
+    assert torch.equal(x, case.sample(model, 50, seed=3))
+    assert not torch.equal(x, case.sample(model, 50, seed=4))
+    assert not torch.equal(case.sample(model, 50), case.sample(model, 50))
     torch.manual_seed(0)
-    first = model.sample(50)
+    first = case.sample(model, 50)
     torch.manual_seed(0)
-    assert torch.equal(first, model.sample(50))
+    assert torch.equal(first, case.sample(model, 50))
 
 
 @every_case
@@ -234,7 +236,7 @@ def test_sample_leaves_generators_and_store_as_they_were(case):
     model = case.build()
     pyro.param("mine", torch.ones(2))
     before = torch.get_rng_state()
-    model.sample(7, seed=3)
+    case.sample(model, 7, seed=3)
     assert torch.equal(torch.get_rng_state(), before)
     assert list(pyro.get_param_store().keys()) == ["mine"]
 
@@ -405,7 +407,7 @@ def test_condition_is_the_same_as_observing(case):
         assert torch.equal(conditioned[name]["log_prob"], log_prob), name
 
 
-@scoring
+@weighing
 def test_two_instances_never_share_parameters(case):
     one, other = case.build(), case.build()
     args = case.batch(one, 4)
@@ -421,7 +423,7 @@ def test_two_instances_never_share_parameters(case):
     assert all(torch.equal(before[name], param) for name, param in parameters(other).items())
 
 
-@scoring
+@weighing
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_a_copy_has_a_name_and_parameters_of_its_own(case, copied):
     model = case.build()
@@ -447,7 +449,7 @@ def test_a_shallow_copy_has_a_name_of_its_own_and_the_same_parameters(case):
 # Gradients
 
 
-@scoring
+@weighing
 def test_the_objective_of_the_recipe_reaches_every_parameter(case):
     model = case.build()
     objective = case.objective(model)
@@ -466,18 +468,18 @@ def test_the_objective_of_the_recipe_reaches_every_parameter(case):
 # Round trips
 
 
-@scoring
+@weighing
 def test_saved_and_loaded_it_gives_the_same_bits(case):
     model, other = case.build(), case.build()
     args = case.batch(model, 4)
-    expected = weights(model, args), model.sample(4, seed=1)
+    expected = weights(model, args), case.sample(model, 4, seed=1)
     assert not torch.equal(weights(other, args), expected[0])
     other.load_state_dict(safetensors.torch.load(safetensors.torch.save(model.state_dict())))
     assert torch.equal(weights(other, args), expected[0])
-    assert torch.equal(other.sample(4, seed=1), expected[1])
+    assert torch.equal(case.sample(other, 4, seed=1), expected[1])
 
 
-@scoring
+@weighing
 def test_float64_is_kept_throughout(case):
     model = case.build().double()
     args = case.batch(model, 4)
@@ -487,13 +489,13 @@ def test_float64_is_kept_throughout(case):
             assert site["log_prob"].dtype == torch.float64, name
             assert site["value"].dtype in (torch.float64, torch.int64), name
     assert weights(model, args).dtype == torch.float64
-    assert model.sample(2).dtype == args[0].dtype
+    assert case.sample(model, 2).dtype == args[0].dtype
     objective = case.objective(model)
     objective(args).backward()
     assert all(param.grad.dtype == torch.float64 for param in model.parameters())
 
 
-@scoring
+@weighing
 def test_float64_is_as_fine_inside(case):
     """A change of 1e-10 in the parameters shows, which it would not had any step been taken in float32."""
     model = case.build().double()
@@ -504,15 +506,16 @@ def test_float64_is_as_fine_inside(case):
         for param in model.parameters():
             param += 1e-10 * torch.randn_like(param)
     for name, log_prob in log_densities(model.model, latents, *args).items():
-        # What says nothing of the parameters: a prior, and a level where its number is known.
+        # What says nothing of the parameters: a prior, a level where its number is known, a flat site.
         fixed = (name == "x") == (case.is_flow and model.density == "bound")
+        fixed = name != "energy" if case.is_machine else fixed
         assert fixed or not torch.equal(log_prob, before[0][name]), name
     for name, log_prob in log_densities(model.guide, latents, *args).items():
         change = (log_prob - before[1][name]).abs().max()
         assert change == 0 if case.is_flow else 0 < change < 1e-7, name
 
 
-@scoring
+@weighing
 def test_float32_agrees_with_float64(case):
     model = case.build()
     args = case.batch(model, 4)
@@ -536,7 +539,7 @@ def test_every_tensor_moves_with_the_module(case):
         assert left_behind == [], f"{name} holds tensors that are neither parameter nor buffer"
 
 
-@scoring
+@weighing
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_another_device(case):
     model = case.build()
@@ -550,8 +553,8 @@ def test_another_device(case):
     for name, log_prob in log_densities(model.model, moved, *args).items():
         assert log_prob.is_cuda
         assert torch.allclose(log_prob.cpu(), expected[name], rtol=1e-3, atol=1e-3), name
-    x = model.sample(4, seed=1)
-    assert x.is_cuda and torch.equal(x, model.sample(4, seed=1))
+    x = case.sample(model, 4, seed=1)
+    assert x.is_cuda and torch.equal(x, case.sample(model, 4, seed=1))
     assert weights(model, args).is_cuda
     case.objective(model)(args).backward()
     assert all(param.grad.is_cuda for param in model.parameters())
@@ -560,7 +563,7 @@ def test_another_device(case):
 # Broadcasting
 
 
-@scoring
+@weighing
 def test_particles_on_the_left_give_what_the_loop_gives(case):
     model = case.build()
     args = case.batch(model, 4)
@@ -899,6 +902,113 @@ def test_a_training_step_becomes_one_graph(case, monkeypatch):
         assert torch.allclose(param.grad, grad, atol=1e-5)
 
 
+# Machines
+
+
+def all_layers(case: Case, model: GenerativeModel, num: int) -> dict[str, Tensor]:
+    """Values of every layer, from anywhere."""
+    drawn = model.initial_state(num)
+    return drawn | {"v": case.items(model, num)}
+
+
+@machines
+def test_a_machine_has_a_site_for_each_layer_and_one_factor(case):
+    model = case.build()
+    hidden = {f"h_{layer + 1}" for layer in range(sum(name.startswith("h_") for name in model.names))}
+    names = {"v", *hidden} | ({"y"} if case.labels else set())
+    found = sites(model.model, num=3)
+    assert set(model.names) == names and set(found) == names | {"energy"}
+    assert {name for name, site in found.items() if site["is_observed"]} == {"energy"}
+    assert all(
+        (found[name]["log_prob"] == 0).all() and found[name]["log_prob"].shape == (3,) for name in names
+    )
+    assert found["energy"]["log_prob"].shape == (3,)
+    assert in_support(model, found["v"]["value"])
+
+
+@machines
+@pytest.mark.parametrize("with_labels", [True, False])
+def test_what_a_machine_is_given_is_observed_and_the_guide_draws_the_rest(case, with_labels):
+    model = case.build()
+    x = case.items(model, 4)
+    args = (x, torch.arange(4) % 3) if with_labels and case.labels else (x,)
+    found = sites(model.model, *args)
+    given = dict(zip(("v", "y"), args, strict=False))
+    assert torch.equal(model.model(*args), x)
+    assert {name for name, site in found.items() if site["is_observed"]} == {*given, "energy"}
+    assert all(torch.equal(found[name]["value"], value) for name, value in given.items())
+    guide = sites(model.guide, *args)
+    assert set(guide) == set(model.names) - set(given)
+    means = model.mean_field(*args)
+    for name, site in guide.items():
+        assert site["log_prob"].shape == (4,)
+        expected = means[name].clamp(1e-3, 1 - 1e-3) if name != "y" else means[name]
+        got = site["fn"].probs if name == "y" else site["fn"].mean
+        assert torch.allclose(got, expected, atol=2e-3), name
+
+
+@machines
+def test_conditioning_on_every_layer_scores_a_configuration(case):
+    model = case.build()
+    state = all_layers(case, model, 5)
+    for data in (state, {name: state[name] for name in reversed(model.names)}):
+        trace = poutine.trace(poutine.condition(model.model, data=data)).get_trace(num=5)
+        assert trace.log_prob_sum().item() == pytest.approx(-model.energy(state).sum().item(), rel=1e-5)
+        assert torch.equal(trace.nodes["_RETURN"]["value"], state["v"])
+
+
+@machines
+def test_predictive_scores_as_many_configurations_as_it_is_given(case):
+    model = case.build()
+    state = {name: value.unflatten(0, (4, 3)) for name, value in all_layers(case, model, 12).items()}
+    predictive = Predictive(model.model, posterior_samples=state, return_sites=["_RETURN"], parallel=True)
+    assert torch.equal(predictive(num=3)["_RETURN"].expand(state["v"].shape), state["v"])
+
+
+@machines
+def test_sample_says_how_long_it_runs_and_refuses_no_sweep(case):
+    model = case.build()
+    parameter = inspect.signature(model._sample).parameters["sweeps"]
+    assert parameter.default >= 100
+    assert not torch.equal(model.sample(30, seed=0, sweeps=2), model.sample(30, seed=0, sweeps=3))
+    assert "sweeps must be at least 1, got 0" in refused(lambda: model.sample(2, sweeps=0))
+
+
+@machines
+@pytest.mark.parametrize("name", ["ELBO", "ImportanceWeighted", "MaximumLikelihood", "SupervisedELBO"])
+def test_an_objective_for_normalised_densities_refuses_a_machine(case, name):
+    model = case.build()
+    cls = getattr(inference, name)
+    wrongs = [lambda: cls(model)]
+    if name != "MaximumLikelihood":
+        wrongs.append(lambda: cls(model.model, model.guide))
+    for wrong in wrongs:
+        with pytest.raises(ValueError, match="is unnormalised: train it with PersistentContrastiveDiverg"):
+            wrong()
+
+
+@machines
+def test_a_step_of_chains_becomes_no_graph(case):
+    model = case.build()
+    objective = case.objective(model)
+    with pytest.raises(ValueError, match="compile=True expects an objective without chains, got Persistent"):
+        inference.fit(objective, case.batch(model, 4), epochs=1, compile=True, progress=False)
+
+
+@cases(lambda case: case.is_machine and not case.labels)
+def test_labels_for_a_machine_that_has_none_are_refused(case):
+    model = case.build()
+    x = case.items(model, 3)
+    for wrong in (
+        lambda: model.check(x, torch.zeros(3, dtype=torch.int64)),
+        lambda: model.sample(3, y=1, sweeps=1),
+        lambda: model.classify(x),
+    ):
+        with pytest.raises(ValueError, match="has no label unit") as caught:
+            wrong()
+        assert "\n" not in str(caught.value)
+
+
 # Wrong input
 
 
@@ -973,7 +1083,9 @@ def test_wrong_labels_are_refused(case):
 def test_one_label_serves_every_draw(case):
     model = case.build()
     for y in (1, torch.tensor(1)):
-        assert torch.equal(model.sample(4, seed=0, y=y), model.sample(4, seed=0, y=torch.full((4,), 1)))
+        assert torch.equal(
+            case.sample(model, 4, seed=0, y=y), case.sample(model, 4, seed=0, y=torch.full((4,), 1))
+        )
 
 
 @every_case

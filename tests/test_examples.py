@@ -10,18 +10,22 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 # File name, and what it prints when it has done its work.
 CASES = {
+    "annealed_importance_sampling.py": "wrote annealed_importance_sampling.png",
     "categorical_nade.py": "wrote categorical_nade.png",
     "condition_pixels.py": "wrote condition_pixels.png",
     "custom_model.py": "closed form:",
+    "dbm.py": "wrote dbm.png",
     "density_2d.py": "wrote density_2d.png",
     "full_joint.py": "wrote full_joint.png",
     "fvsbn.py": "wrote fvsbn.png",
+    "gibbs_kernel.py": "wrote gibbs_kernel.png",
     "independent.py": "wrote independent.png",
     "linear_flow.py": "wrote linear_flow.png",
     "markov_chain.py": "wrote markov_chain.png",
     "mintnet.py": "wrote mintnet.png",
     "nade.py": "wrote nade.png",
     "nice.py": "wrote nice.png",
+    "rbm.py": "wrote rbm.png",
     "realnvp.py": "wrote realnvp.png",
     "rnade.py": "wrote rnade.png",
     "supervised_vae.py": "wrote supervised_vae.png",

@@ -203,6 +203,10 @@ def test_every_setting_of_a_training_has_a_default_and_a_type():
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_of_the_command_is_one_of_inference(objective):
+    from torch import nn
+
     import inference
 
-    assert issubclass(getattr(inference, OBJECTIVES[objective]), inference.Objective)
+    cls = getattr(inference, OBJECTIVES[objective])
+    assert issubclass(cls, nn.Module) and cls.forward is not inference.Objective.forward
+    assert callable(cls.check) and callable(cls.prepare)

@@ -169,8 +169,8 @@ def test_a_configuration_that_is_no_object_is_refused(refused, run, content):
 
 
 def test_an_unknown_setting_of_the_training_is_refused(refused, run):
-    change(run / "config.json", fit={**read(run / "config.json")["fit"], "momentum": 0.9})
-    assert "no fit.momentum" in refused("evaluate", run)
+    change(run / "config.json", fit={**read(run / "config.json")["fit"], "nesterov": True})
+    assert "no fit.nesterov" in refused("evaluate", run)
 
 
 def test_metrics_of_something_else_are_refused(refused, run):

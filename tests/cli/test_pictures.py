@@ -56,7 +56,7 @@ def test_draws_of_levels_are_scaled_like_the_test_items_whatever_was_drawn():
     model = SimpleNamespace(
         event_shape=(2, 2), support=torch.distributions.constraints.integer_interval(0, 16)
     )
-    model.sample = lambda num, seed: faint
+    model.sample = model._sample = lambda num, seed: faint
     image = canvas(_samples(model, SimpleNamespace(test=Split(torch.full((40, 2, 2), 8)))))
     assert np.allclose(image[0, 0], 0.75) and np.allclose(image[-1, 0], 0.5)
 

@@ -17,6 +17,9 @@ from zoo.data.dataset import Split
 GIVEN = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0])
 """What is observed, where a mask says so."""
 
+PAIR, TWO = torch.tensor([[1.0, 1.0]]), torch.tensor([False, True])
+LATE_4 = torch.tensor([False, True, False, True])
+
 
 def random(model, spread=1.5):
     """The model with parameters from all over."""
@@ -265,6 +268,160 @@ def test_gibbs_says_what_arviz_says_and_else_what_its_start_is_worth(monkeypatch
     assert torch.equal(few.effective_sample_size, start)
     whole = inference.complete(model, GIVEN[None], torch.ones(5, dtype=torch.bool), sweeps=20, **settings)
     assert whole.effective_sample_size.item() == pytest.approx(6 / (1 + 5 / 10)), "nothing moves"
+
+
+# Undirected models
+
+
+def enumerated(machine):
+    """Every configuration of v, and its probability, by the sum over all else."""
+    shape = tuple(machine.event_shape)
+    every = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * math.prod(shape)).view(-1, *shape)
+    hidden = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 2)
+    with torch.no_grad():  # the even layers; the odd ones are summed out by the free energy
+        parts = [
+            -machine.free_energy(
+                {"v": every, "h_2": h.expand(len(every), 2)} if "h_2" in machine.names else {"v": every}
+            )
+            for h in hidden
+        ]
+    return every, torch.stack(parts).double().logsumexp(0).softmax(0)
+
+
+UNDIRECTED = {
+    "rbm": lambda: random(zoo.RBM((2, 2), hidden=3)),
+    "dbm": lambda: random(zoo.DBM((2, 2), (3, 2)), 0.8),
+    "dbm with a label": lambda: random(zoo.DBM((4,), (3, 2), num_classes=3), 0.8),
+}
+
+
+@pytest.mark.parametrize("name", UNDIRECTED)
+def test_undirected_models_draw_from_the_conditional_for_every_mask(name):
+    machine = UNDIRECTED[name]()
+    every, probs = enumerated(machine)
+    shape, num, x = every.shape[1:], 5000, GIVEN[:4].view(every.shape[1:])
+    masks = torch.cartesian_prod(*[torch.tensor([False, True])] * 4).view(-1, *shape)
+    items = torch.where(masks, x, math.nan)  # what is missing is not looked at
+    result = inference.complete(machine, items, masks, num=num, sweeps=40, chunk=40_000, progress=False)
+    assert (result.method, result.exact) == ("gibbs", False)
+    assert result.draws.shape == (num, 16, *shape) and result.draws.dtype == torch.float32
+    assert torch.equal(result.draws[:, masks], x.expand(masks.shape)[masks].expand(num, -1))
+    assert result.log_evidence.isnan().all() and result.log_evidence_error.isnan().all()
+    assert result.log_evidence.dtype == result.effective_sample_size.dtype == torch.float64
+    exact = torch.stack([probs * ((every == x) | ~mask).flatten(1).all(-1) for mask in masks])
+    exact = exact / exact.sum(-1, keepdim=True)
+    cells = (result.draws.flatten(2).long() * torch.tensor([8, 4, 2, 1])).sum(-1)
+    found = torch.stack([cell.bincount(minlength=16) for cell in cells.T]) / num
+    # Chains of independent starts are independent draws, however slowly each moves.
+    worth = torch.full((16,), num, dtype=torch.float64)
+    assert_close(0.5 * (found - exact).abs().sum(-1), exact, worth)
+    assert ((result.effective_sample_size > num / 4) & (result.effective_sample_size <= num)).all()
+
+
+def test_clamped_chains_are_worth_what_arviz_says_of_their_energy(monkeypatch):
+    machine = UNDIRECTED["dbm"]()
+    seen, answers = [], [3.5, 99.0, math.nan]
+    monkeypatch.setattr(arviz, "ess", lambda chains: seen.append(chains) or answers.pop(0))
+    x, observed = machine.sample(3, sweeps=5), torch.tensor([[True, False], [False, True]])
+    settings = {"num": 6, "progress": False}
+    result = inference.complete(machine, x, observed, sweeps=20, method="gibbs", **settings)
+    assert result.effective_sample_size[:2].tolist() == [3.5, 6.0]
+    assert result.effective_sample_size[2].isnan()
+    assert [chains.shape for chains in seen] == [(6, 10)] * 3
+    energies = torch.tensor(seen[0])
+    assert (energies.unique().diff() > 1e-4).all() and len(energies.unique()) > 10
+    few = inference.complete(machine, x, observed, sweeps=7, **settings)
+    assert few.effective_sample_size.isnan().all(), "too few to tell"
+
+
+def test_undirected_seed_gives_the_same_bits_and_leaves_everything_as_it_was():
+    machine = UNDIRECTED["dbm with a label"]()
+    machine.train()
+    x, observed = machine.sample(5, sweeps=5, seed=0), torch.tensor([True, False, True, False])
+    settings = {"num": 3, "sweeps": 9, "progress": False}
+    state = torch.get_rng_state()
+    first, again, other = (
+        inference.complete(machine, items, observed, seed=seed, **settings)
+        for items, seed in ((x, 1), (Split(x), 1), (x, 2))
+    )
+    assert torch.equal(torch.get_rng_state(), state) and machine.training
+    assert torch.equal(first.draws, again.draws) and not torch.equal(first.draws, other.draws)
+    assert not first.draws.requires_grad
+    assert str(first).startswith("3 completions of 5 items by gibbs: worth ")
+    masks = torch.rand(5, 4, generator=torch.Generator().manual_seed(0)) < 0.5
+    for chunk in (1, 7, 4000):
+        result = inference.complete(machine, x, masks, chunk=chunk, **settings)
+        assert torch.equal(result.draws[:, masks], x[masks].expand(3, -1))
+        assert result.effective_sample_size.shape == result.log_evidence.shape == (5,)
+    wide = UNDIRECTED["dbm with a label"]().double()
+    assert inference.complete(wide, x.double(), observed, **settings).draws.dtype == torch.float64
+
+
+class Pairs:
+    """A user's blocks, without energy or parameters: x_1 is about x_0, and h about both."""
+
+    largest = 0
+
+    def blocks(self):
+        from types import SimpleNamespace
+
+        def visible(state):
+            self.largest = max(self.largest, len(state["v"]))
+            return {"v": state["h"].unsqueeze(-1) + 0.1 * torch.randn_like(state["v"])}
+
+        def hidden(state):
+            return {"h": state["v"].mean(-1) + 0.1 * torch.randn_like(state["h"])}
+
+        return [SimpleNamespace(sites=("h",), draw=hidden), SimpleNamespace(sites=("v",), draw=visible)]
+
+    def initial_state(self, num):
+        return {"v": torch.randn(num, 2), "h": torch.zeros(num)}
+
+
+def test_a_users_own_blocks_are_enough():
+    model, x = Pairs(), torch.tensor([[3.0, math.nan], [-1.0, math.nan]] * 5)
+    seen = torch.tensor([True, False])
+    result = inference.complete(model, x, seen, num=400, sweeps=50, chunk=900, progress=False)
+    assert model.largest == 800, "no more at a time than asked for"
+    # h = (x_0 + x_1) / 2 + ε and x_1 = h + ε: x_1 - x_0 is an autoregression by ½ of variance 0.02 / (1 - ¼).
+    error = (result.draws[..., 1] - x[:, 0]).double()
+    assert abs(error.mean()) < 4 * (0.02 / 0.75 / 4000) ** 0.5
+    assert error.var().item() == pytest.approx(0.02 / 0.75, rel=0.1)
+    assert result.effective_sample_size.isnan().all(), "there is no energy to tell by"
+
+
+class Elsewhere(Pairs):
+    def initial_state(self, num):
+        return {"x": torch.ones(num, 4)}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"method": "ancestral"}, "method to be auto or gibbs for RBM, got 'ancestral'"),
+        ({"method": "smc"}, "method to be auto or gibbs for RBM, got 'smc'"),
+        ({"method": "left-to-right"}, "method to be auto or gibbs for RBM, got 'left-to-right'"),
+        ({"method": "mcmc"}, "one of auto, ancestral, smc, gibbs, left-to-right, got 'mcmc'"),
+        ({"sweeps": 0}, "sweeps to be an integer of at least 1, got 0"),
+        ({"x": torch.ones(2, 4)[:, :3], "observed": LATE_4[:3]}, r"items of shape \(4,\), got \(3,\)"),
+        ({"x": torch.ones(2, 4).double()}, "entries of torch.float32, got torch.float64"),
+        ({"model": Pairs(), "x": PAIR.double(), "observed": TWO}, "^expected entries of .* got .*float64"),
+        ({"x": torch.ones(2, 4) / 2}, "RBM expects entries in .*, got 0.5"),
+        ({"x": torch.full((2, 4), math.nan)}, "finite numbers where observed, got NaN or infinity in 4 "),
+        ({"model": zoo.DBM((2, 2), (2, 2))}, r"items of shape \(2, 2\), got \(4,\)"),
+        ({"model": Elsewhere()}, "a site v for the items, got x"),
+    ],
+)  # fmt: skip
+def test_what_an_undirected_model_cannot_complete_is_refused_in_one_line(change, said):
+    arguments = {
+        "model": zoo.RBM((4,), hidden=2),
+        "x": torch.ones(2, 4),
+        "observed": LATE_4,
+        "progress": False,
+    }
+    with pytest.raises(ValueError, match=said) as caught:
+        inference.complete(**{**arguments, **change})
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
 
 
 # Real entries
@@ -522,7 +679,6 @@ def forking(num=1):
             pyro.sample("x_1", dist.Bernoulli(first))
 
 
-PAIR, TWO = torch.tensor([[1.0, 1.0]]), torch.tensor([False, True])
 LATE = torch.tensor([False, True, True, True, True])
 
 

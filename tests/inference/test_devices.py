@@ -11,6 +11,30 @@ from torch import nn
 
 import inference
 
+LEARNING_BY_CONTRAST = """
+import json, os, sys
+import torch
+import inference, zoo
+
+def train(devices):
+    torch.manual_seed(0)
+    machine = zoo.DBM((4,), hidden=(3, 2), centred=True)
+    objective = inference.PersistentContrastiveDivergence(machine, num_chains=20, validation_betas=20)
+    x = (torch.rand(16, 4, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+    result = inference.fit(objective, x, valid=x[:6], epochs=3, batch_size=8, lr=0.1, momentum=0.5,
+                           accelerator="cpu", devices=devices, progress=False)
+    return result, objective
+
+if __name__ == "__main__":
+    result, objective = train(2)
+    with open(os.path.join(sys.argv[1], f"rank-{result.rank}.json"), "w") as file:
+        json.dump({
+            "history": result.history,
+            "best epoch": result.best_epoch,
+            "state": {name: value.tolist() for name, value in objective.state_dict().items()},
+        }, file)
+"""
+
 SCRIPT = """
 import json, os, sys
 import torch
@@ -63,9 +87,13 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("devices")
+    return run_on_two(SCRIPT, tmp_path_factory.mktemp("devices"))
+
+
+def run_on_two(code, folder):
+    """What each of two processes wrote that ran a script."""
     script = folder / "script.py"
-    script.write_text(SCRIPT)
+    script.write_text(code)
     lost = {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
     environment = {name: value for name, value in os.environ.items() if name not in lost}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
@@ -99,6 +127,17 @@ def test_resumed_with_two_processes(ranks):
         assert rank["interrupted"] and rank["epochs before"] == 3
         assert rank["resumed history"] == rank["history"]
         assert rank["resumed weights"] == rank["weights"]
+
+
+def test_machines_have_the_same_weights_means_and_history_in_both_processes(tmp_path):
+    """Each sees its own items: the running means, and with them the biases, are those of all."""
+    first, second = run_on_two(LEARNING_BY_CONTRAST, tmp_path)
+    assert first["history"] == second["history"]
+    chains = {name for name in first["state"] if name.startswith("chain_")}
+    assert chains == {"chain_v", "chain_h_1", "chain_h_2"}
+    for name in first["state"].keys() - chains:
+        assert first["state"][name] == second["state"][name], name
+    assert first["state"]["module.batches_seen"] == 2 * first["best epoch"] > 0
 
 
 def test_more_devices_than_items_of_a_batch_are_refused(monkeypatch):

@@ -262,6 +262,114 @@ def test_arguments_are_checked(settings, message):
     assert "\n" not in str(caught.value)
 
 
+def machine(cls, **arguments):
+    """A small one with weights that differ; its exact log Z is that of an enumeration."""
+    torch.manual_seed(0)
+    built = cls((6,), **arguments)
+    with torch.no_grad():
+        for param in built.parameters():
+            param += 0.8 * torch.randn_like(param)
+    return built
+
+
+BITS = (torch.rand(20, 6, generator=torch.Generator().manual_seed(1)) < 0.5).float()
+
+
+def of_machine(model, **settings):
+    return inference.log_likelihood(model, BITS, **{"progress": False, **settings})
+
+
+def test_an_rbm_is_known_but_for_log_z():
+    rbm = machine(zoo.RBM, hidden=4)
+    result = of_machine(rbm)
+    exact = rbm.log_marginal(BITS)
+    assert (result.kind, result.bound, result.particles) == ("estimate", None, 0)
+    assert isinstance(result.log_z, inference.LogZEstimate)
+    assert len(result.log_z.log_weights) == 500 and result.log_z.betas == 2000
+    shift = rbm.log_partition().item() - result.log_z.log_z.item()
+    assert torch.allclose(result.per_item, exact + shift, atol=1e-5)
+    assert result.mean == pytest.approx(exact.mean().item(), abs=4 * result.monte_carlo_error)
+    assert result.monte_carlo_error == pytest.approx(result.log_z.relative_error.item())
+    assert "(estimate, 20 items; log Z = " in str(result) and "by AIS" in str(result)
+
+
+@pytest.mark.parametrize("as_what", [float, torch.tensor])
+def test_an_rbm_whose_log_z_is_given_is_exact(as_what):
+    rbm = machine(zoo.RBM, hidden=4)
+    for bound in (None, "elbo", "importance-weighted"):
+        result = of_machine(rbm, log_z=as_what(rbm.log_partition().item()), bound=bound)
+        assert (result.kind, result.bound, result.particles) == ("exact", None, 0)
+        assert torch.allclose(result.per_item, rbm.log_marginal(BITS), atol=1e-5)
+        assert result.interval == (result.mean, result.mean) and result.monte_carlo_error == 0
+    text = str(result)
+    assert "(exact, 20 items; log Z = " in text and "AIS" not in text and "with that" not in text
+
+
+def test_a_dbm_is_bounded_by_mean_field():
+    dbm = machine(zoo.DBM, hidden=(4, 3))
+    exact, log_z = dbm.log_marginal(BITS), dbm.log_partition().item()
+    result = of_machine(dbm, log_z=log_z)
+    assert (result.kind, result.bound, result.particles) == ("lower bound", "elbo", 0)
+    assert (result.per_item < exact).all() and (exact - result.per_item).mean() < 1
+    expected = dbm.variational_bound(BITS).double() - log_z
+    assert torch.allclose(result.per_item, expected, atol=1e-6)
+    assert "(lower bound, by mean field, 20 items; log Z = " in str(result)
+
+
+def test_the_interval_is_that_of_log_z_and_not_symmetric():
+    dbm = machine(zoo.DBM, hidden=(4, 3))
+    log_z = inference.ais(dbm, chains=30, betas=3)
+    result = of_machine(dbm, log_z=log_z)
+    low, high = result.interval
+    ends = [end.item() for end in log_z.interval()]
+    assert high - result.mean == pytest.approx(log_z.log_z.item() - ends[0])
+    assert result.mean - low == pytest.approx(ends[1] - log_z.log_z.item())
+    assert low < result.mean < high
+    assert abs((high - result.mean) - (result.mean - low)) > 0.01 * (high - low)
+    assert f"with that, {low:.2f} … {high:.2f}" in str(result)
+    truth = of_machine(dbm, log_z=dbm.log_partition().item()).mean
+    covered = 0
+    for seed in range(100):
+        ends = of_machine(dbm, log_z=inference.ais(dbm, chains=50, betas=10, seed=seed)).interval
+        covered += ends[0] <= truth <= ends[1]
+    assert 88 <= covered  # 95 in expectation
+
+
+def test_annealing_to_the_posterior_estimates_what_the_bound_is_below():
+    dbm = machine(zoo.DBM, hidden=(4, 3))
+    exact, log_z = dbm.log_marginal(BITS), dbm.log_partition().item()
+    settings = {"log_z": log_z, "bound": "importance-weighted"}
+    result = of_machine(dbm, particles=200, **settings)
+    assert (result.kind, result.bound, result.particles) == ("estimate", None, 200)
+    assert result.mean > of_machine(dbm, log_z=log_z).mean
+    assert result.mean == pytest.approx(exact.mean().item(), abs=4 * result.monte_carlo_error)
+    assert 0 < result.monte_carlo_error < 0.02
+    assert torch.allclose(result.per_item, exact, atol=0.1)
+    assert "(estimate, annealed from the mean field, 200 chains per item, 20 items; log Z" in str(result)
+    again = of_machine(dbm, particles=200, chunk=1000, **settings)
+    assert not torch.equal(result.per_item, again.per_item)
+    assert torch.equal(of_machine(dbm, particles=200, **settings).per_item, result.per_item)
+
+
+def test_labels_are_summed_out():
+    rbm = machine(zoo.RBM, hidden=4, num_classes=3)
+    result = of_machine(rbm, log_z=rbm.log_partition())
+    assert result.kind == "exact"
+    assert torch.allclose(result.per_item, rbm.log_marginal(BITS), atol=1e-5)
+
+
+def test_log_z_is_refused_where_the_density_has_none():
+    with pytest.raises(ValueError, match="log_z is for unnormalised densities, and that of NADE is 'exact'"):
+        of_machine(zoo.NADE((6,), hidden=2), log_z=1.0)
+
+
+def test_a_machine_is_left_in_its_mode_and_the_generators_as_they_were():
+    dbm = machine(zoo.DBM, hidden=(4, 3))
+    before = torch.get_rng_state()
+    of_machine(dbm, bound="importance-weighted", particles=2)
+    assert dbm.training and torch.equal(torch.get_rng_state(), before)
+
+
 def test_split_or_tensor_and_a_single_item():
     split, tensor = (estimate(x=x, guide=poor_guide, particles=4) for x in (Split(X), X))
     assert torch.equal(split.per_item, tensor.per_item)

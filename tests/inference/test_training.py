@@ -137,6 +137,34 @@ class Still(nn.Module):
         return 0 * (self.weight.sum() + self.bias.sum())
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_momentum_is_plain_gradient_descent_with_it(momentum):
+    objective, mean, velocity = Regression(), torch.zeros(2), torch.zeros(2)
+    data = points()
+    fit(objective, data, epochs=4, batch_size=20, lr=0.1, momentum=momentum)
+    for _ in range(4):
+        velocity = momentum * velocity + (mean - data.mean(0))
+        mean = mean - 0.1 * velocity
+    assert torch.allclose(objective.mean, mean, atol=1e-6)
+
+
+def test_weight_decay_goes_through_the_momentum_and_leaves_biases():
+    class Still(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+
+        def forward(self, batch):
+            return 0.0 * (self.weight.sum() + self.bias.sum())
+
+    still = Still()
+    fit(still, points(), epochs=2, batch_size=20, lr=0.1, momentum=0.5, weight_decay=0.2)
+    first = 1 - 0.1 * 0.2
+    second = first - 0.1 * (0.5 * 0.2 + 0.2 * first)
+    assert torch.allclose(still.weight, torch.full((2, 2), second))
+    assert torch.equal(still.bias, torch.ones(2))
+
+
 def test_weight_decay_shrinks_the_weights_and_leaves_biases():
     still = Still()
     fit(still, points(), epochs=1, batch_size=20, lr=0.1, weight_decay=0.5)
@@ -334,6 +362,10 @@ def test_float64_stays_float64():
         ({"weight_decay": -0.1}, "weight_decay must be at least 0, and left to Adam, got -0.1"),
         ({"weight_decay": math.inf}, "weight_decay must be at least 0"),
         ({"weight_decay": 0.1, "optimizer": torch.optim.SGD}, "got 0.1 with an optimizer of its own"),
+        ({"momentum": -0.1}, "momentum must lie between 0 and 1, below it, got -0.1"),
+        ({"momentum": 1.0}, "momentum must lie between 0 and 1, below it, got 1.0"),
+        ({"momentum": math.nan}, "momentum must lie between 0 and 1, below it, got nan"),
+        ({"momentum": 0.5, "optimizer": torch.optim.SGD}, "got 0.5 with an optimizer of its own"),
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),
         ({"patience": 2}, "patience expects at least 1 and a valid set"),
         ({"patience": 0, "valid": torch.zeros(2, 2)}, "patience expects at least 1"),

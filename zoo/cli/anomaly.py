@@ -98,12 +98,19 @@ def anomaly(
         for name in dict.fromkeys(against or _fitting(dataset))
     }
 
+    log_z = None
+    if model.density == "unnormalized" and hasattr(model, "annealing"):
+        from zoo.cli.undirected_figures import estimated_log_z
+
+        log_z = estimated_log_z(model, seed=seed)  # one for all: the comparison does not hang on it
+
     def log_prob(x: "Tensor", what: str) -> Any:
         estimate = inference.log_likelihood(
             model,
             x,
             particles=config["particles"] if particles is None else particles,
             bound=config["bound"],
+            log_z=log_z,
             seed=seed,
         )
         if not estimate.per_item.isfinite().all():

@@ -39,7 +39,9 @@ def complete(
     num: Annotated[int, typer.Option(min=1, help="Completions of each.")] = 8,
     method: Annotated[
         str,
-        typer.Option(help=f"One of {', '.join(METHODS)}; auto is exact where that is possible, else smc."),
+        typer.Option(
+            help=f"One of {', '.join(METHODS)}; auto is exact where it can be, else smc; gibbs of a machine."
+        ),
     ] = "auto",
     particles: Annotated[int, typer.Option(min=1, help="Of each image, for smc and gibbs.")] = 1000,
     sweeps: Annotated[int, typer.Option(min=1, help="Times through the hidden pixels, for gibbs.")] = 100,
@@ -51,8 +53,9 @@ def complete(
 ) -> None:
     """Complete half-hidden test images by a trained model.
 
-    For models that draw pixel by pixel. The picture shows each image with its hidden part in orange, its
-    completions, and the original; a NumPy array has shape (num, items, *event_shape).
+    For models that draw pixel by pixel, and by gibbs alone for machines (rbm, dbm). The picture shows each
+    image with its hidden part in orange, its completions, and the original; a NumPy array has shape
+    (num, items, *event_shape).
     """
     choose("part to hide", occlude, OCCLUSIONS)
     choose("method", method, METHODS)
@@ -152,9 +155,9 @@ def report(result: "Completion", observed: "Tensor", hidden: str, particles: int
     say(f"{result.method}: {how[result.method]}")
     if result.method == "left-to-right":
         return
-    table = plain_table(
-        "image", "hidden", f"{counted(num, 'completion')} worth", "log p(what is shown), nats"
-    )
+    known = not result.log_evidence.isnan().all()  # an undirected model's chains do not tell
+    titles = ["log p(what is shown), nats"] if known else []
+    table = plain_table("image", "hidden", f"{counted(num, 'completion')} worth", *titles)
     pixels = (~observed).reshape(items, -1, *observed.shape[-2:])[:, 0].sum((1, 2))
     worth = result.effective_sample_size
     for item in range(min(items, MOST_ROWS)):
@@ -163,8 +166,8 @@ def report(result: "Completion", observed: "Tensor", hidden: str, particles: int
         table.add_row(
             str(item),
             counted(int(pixels[item]), "pixel"),
-            f"{worth[item].item():.1f} independent",
-            f"{result.log_evidence[item].item():.2f}{spread}",
+            "unknown" if worth[item].isnan() else f"{worth[item].item():.1f} independent",
+            *([f"{result.log_evidence[item].item():.2f}{spread}"] if known else []),
         )
     Console(highlight=False).print(table)
     if items > MOST_ROWS:

@@ -5,23 +5,31 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.errors import choose
+from zoo.cli.errors import UsageFault, choose
 from zoo.cli.recipe import BOUNDS
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of zoo train.")],
     particles: Annotated[
-        int | None, typer.Option(min=1, help="Draws per item in the bound; left out, the recipe's.")
+        int | None,
+        typer.Option(
+            min=1, help="Draws per item in the bound; left out, the recipe's. Of a machine, chains."
+        ),
     ] = None,
     bound: Annotated[
         str | None, typer.Option(help=f"On log p(x), one of {', '.join(BOUNDS)}; left out, the recipe's.")
     ] = None,
+    chains: Annotated[
+        int | None, typer.Option(min=1, help="Of the annealing that estimates log Z, of a machine.")
+    ] = None,
+    betas: Annotated[int | None, typer.Option(min=1, help="Steps of that annealing.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of whatever is drawn.")] = 0,
 ) -> None:
     """Evaluate a trained model on the test items.
 
-    The metrics.json and the pictures of the run folder are written anew.
+    The metrics.json and the pictures of the run folder are written anew. Of a machine (rbm, dbm), elbo is the
+    bound of mean field, and importance-weighted an estimate by annealing; log Z is an estimate in both.
     """
     if bound is not None:
         choose("bound", bound, BOUNDS)
@@ -32,20 +40,32 @@ def evaluate(
     folder = RunFolder(run)
     folds = [] if (run / "config.json").exists() else folder.folds
     for fold in folds:
-        _evaluate_one(fold, particles, bound, seed)
+        _evaluate_one(fold, particles, bound, chains, betas, seed)
     if folds:
         report_folds(run)
     else:
-        print_metrics(_evaluate_one(folder, particles, bound, seed))
+        print_metrics(_evaluate_one(folder, particles, bound, chains, betas, seed))
 
 
-def _evaluate_one(folder: Any, particles: int | None, bound: str | None, seed: int) -> dict[str, Any]:
+def _evaluate_one(
+    folder: Any,
+    particles: int | None,
+    bound: str | None,
+    chains: int | None,
+    betas: int | None,
+    seed: int,
+) -> dict[str, Any]:
     from zoo.cli.pictures import draw_pictures
     from zoo.cli.report import test_metrics
     from zoo.data import load
 
     config = folder.config()
     model = folder.load_model()
+    if model.density != "unnormalized" and (chains or betas):
+        raise UsageFault(
+            f"--{'chains' if chains else 'betas'} expects a model whose log Z is estimated, and the density "
+            f"of {config['model']} is {model.density!r}"
+        )
     before = folder.metrics() or {
         "model": config["model"],
         "data": config["data"],
@@ -60,7 +80,9 @@ def _evaluate_one(folder: Any, particles: int | None, bound: str | None, seed: i
     dataset = load(config["data"], fold=config["fold"])
     if config["labels"] is not None:
         dataset = dataset.with_labels(config["labels"], seed=config["seed"])
-    metrics = before | test_metrics(model, dataset, config, particles=particles, bound=bound, seed=seed)
+    metrics = before | test_metrics(
+        model, dataset, config, particles=particles, bound=bound, chains=chains, betas=betas, seed=seed
+    )
     draw_pictures(model, dataset, folder)
     folder.write_json("metrics.json", metrics)
     return metrics

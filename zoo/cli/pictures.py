@@ -1,5 +1,6 @@
 """The pictures of a run folder, drawn without matplotlib's global state."""
 
+import inspect
 import io
 import math
 from collections.abc import Callable
@@ -54,6 +55,12 @@ def draw_pictures(model: "GenerativeModel", dataset: "Dataset", run: "RunFolder"
         pictures["interpolations.png"] = lambda: _interpolations(model, dataset.test.x, pairs)
     if images and hasattr(model, "invert"):
         pictures["inversion.png"] = lambda: _inversion(model, dataset.test.x[:INVERTED])
+    if model.density == "unnormalized":
+        from zoo.cli.undirected_pictures import energy_trace, filters
+
+        if images:
+            pictures["filters.png"] = lambda: filters(model, dataset.test.x)
+        pictures["energy-trace.png"] = lambda: energy_trace(model, dataset.test.x)
     history = run.history()
     if history:
         pictures["learning_curve.png"] = lambda: learning_curve(history)
@@ -212,8 +219,16 @@ def log_prob_histograms(test: Tensor, against: dict[str, Tensor]) -> Figure:
     return figure
 
 
+def sweeps_of(model: "GenerativeModel", asked: int | None = None) -> int | None:
+    """How many Gibbs sweeps a draw takes: as asked, or the model's own number; None where there are none."""
+    parameter = inspect.signature(model._sample).parameters.get("sweeps")
+    return None if parameter is None else asked or parameter.default
+
+
 def _samples(model: "GenerativeModel", dataset: "Dataset") -> Figure:
-    name = type(model).__name__
+    name, sweeps = type(model).__name__, sweeps_of(model)
+    if sweeps is not None:
+        name += f" after {counted(sweeps, 'Gibbs sweep')}"
     if len(model.event_shape) == 1:
         drawn = model.sample(len(dataset.test), seed=0)
         return _histograms(

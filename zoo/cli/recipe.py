@@ -23,7 +23,11 @@ OBJECTIVES = {
 """Name in a recipe and on the command line, and the class in `inference`."""
 
 BOUNDS = ("importance-weighted", "elbo")
-"""Those of `inference.log_likelihood`; a recipe that names none reports the first."""
+"""Those of `inference.log_likelihood`; a recipe that names none reports the first, but where the density is
+unnormalised the second."""
+
+ANNEALING = ("chains", "betas")
+"""What a recipe may say of the annealing that estimates the log Z of an undirected model."""
 
 FIT_DEFAULTS: dict[str, Any] = {
     "epochs": 100,
@@ -54,6 +58,7 @@ CONFIG_TYPES: dict[str, Any] = {
     "fit": dict,
     "particles": int,
     "bound": str,
+    "annealing": dict,
     "devices": int,
     "seed": int,
     "init": str | None,
@@ -98,13 +103,15 @@ def resolve(
     """
     from zoo.registry import model_class
 
-    recipes = model_class(model).recipes
+    cls = model_class(model)
+    recipes = cls.recipes
     if data.name not in recipes:
         raise UsageFault(f"{model} has no recipe for {data.name}; it has one for {', '.join(recipes)}")
     recipe = recipes[data.name]
     chosen = choose("objective", objective or recipe["objective"], OBJECTIVES)
     of_recipe = recipe.get("objective_arguments", {}) if chosen == recipe["objective"] else {}
     fit = {**FIT_DEFAULTS, **recipe["fit"], **(fit or {})}
+    summed = cls.density != "unnormalized"  # elsewhere a particle is a chain that is annealed
     choose("schedule", fit["schedule"], SCHEDULES)
     choose("precision", fit["precision"], PRECISIONS)
     return {
@@ -117,8 +124,9 @@ def resolve(
         "objective": chosen,
         "objective_arguments": {**of_recipe, **(objective_arguments or {})},
         "fit": fit,
-        "particles": particles or recipe.get("particles", 1000),
-        "bound": choose("bound", bound or recipe.get("bound", BOUNDS[0]), BOUNDS),
+        "particles": particles or recipe.get("particles", 1000 if summed else 20),
+        "bound": choose("bound", bound or recipe.get("bound", BOUNDS[0 if summed else 1]), BOUNDS),
+        "annealing": recipe.get("annealing", {}),
         "devices": devices,
         "seed": seed,
         "init": init,
@@ -148,6 +156,12 @@ def check_config(config: dict[str, Any], path: Path) -> None:
     choose("model", config["model"], MODELS, where=f" in {path}")
     choose("data set", config["data"], DESCRIPTIONS, where=f" in {path}")
     choose("bound", config["bound"], BOUNDS, where=f" in {path}")
+    for name, value in config["annealing"].items():
+        if name not in ANNEALING or not isinstance(value, int) or value < 1:
+            raise UsageFault(
+                f"{path} is damaged: annealing must hold {' and '.join(ANNEALING)} of at least 1, got "
+                f"{name}={value!r}"
+            )
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:

@@ -25,6 +25,9 @@ PROBE_ITEMS = 10_000
 TRAIN_ITEMS = 10_000
 """Training items whose likelihood stands beside that of the test items, at most."""
 
+CLASSIFIED_AT_A_TIME = 1000
+"""Items whose labels are found at once: a machine holds each of them once for every label."""
+
 INVERTED = 1000
 """Test items that are inverted; where there are fewer, each several times with other noise."""
 
@@ -46,11 +49,15 @@ def drawn(figures: dict[str, Any]) -> str:
     """Which draws a figure comes from, in words; empty where it comes from none.
 
     Args:
-        figures: With ``particles`` and ``bound``, as `inference.LikelihoodEstimate` has them; those of runs
-            from before there was a choice of the bound have no ``bound``.
+        figures: With ``kind``, ``particles`` and ``bound``, as `inference.LikelihoodEstimate` has them; those
+            of runs from before there was a choice of the bound have no ``bound``.
     """
+    if figures.get("bound") == "elbo" and not figures.get("particles"):
+        return "by mean field, with an estimated log Z"
     if not figures.get("particles"):
         return ""
+    if figures.get("kind") == "estimate":
+        return f"by annealing from the mean field, {counted(figures['particles'], 'chain')} per item"
     if figures.get("bound") == "elbo":
         return f"by the ELBO, mean over {counted(figures['particles'], 'draw')} of noise per item"
     return f"by {counted(figures['particles'], 'importance sample')} per item"
@@ -63,6 +70,8 @@ def test_metrics(
     *,
     particles: int | None = None,
     bound: str | None = None,
+    chains: int | None = None,
+    betas: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Every figure that the model has on the test items: likelihood, accuracy, probe.
@@ -73,21 +82,41 @@ def test_metrics(
         config: Its configuration.
         particles: Draws per item where log p(x) is bounded; None takes the recipe's.
         bound: Which one, of `zoo.cli.recipe.BOUNDS`; None takes the recipe's.
+        chains: Of the annealing that estimates log Z, where the density is unnormalised; None takes the
+            recipe's, or else a number that suits the size.
+        betas: Steps of that annealing; None takes the recipe's, or else 2,000.
         seed: Seed of whatever is drawn.
     """
     import inference
 
     started = time.monotonic()
     bound = bound or config["bound"]
-    estimate = inference.log_likelihood(
-        model,
-        dataset.test,
-        particles=config["particles"] if particles is None else particles,
-        bound=bound,
-        # A flow of convolutions holds many feature maps for each draw: so they stay in the cache.
-        chunk=500 if bound == "elbo" else 4000,
-        seed=seed,
-    )
+    particles = config["particles"] if particles is None else particles
+    of_test: dict[str, Any] = {}
+    of_chains: dict[str, Any] = {}
+    if model.density == "unnormalized":
+        from zoo.cli.undirected_figures import likelihood_figures
+
+        annealing = config["annealing"]
+        estimate, of_test, of_chains = likelihood_figures(
+            model,
+            dataset,
+            bound=bound,
+            particles=particles,
+            chains=chains or annealing.get("chains"),
+            betas=betas or annealing.get("betas"),
+            seed=seed,
+        )
+    else:
+        estimate = inference.log_likelihood(
+            model,
+            dataset.test,
+            particles=particles,
+            bound=bound,
+            # A flow of convolutions holds many feature maps for each draw: so they stay in the cache.
+            chunk=500 if bound == "elbo" else 4000,
+            seed=seed,
+        )
     error = estimate.monte_carlo_error
     model.to(dataset.test.x.device)  # where scikit-learn and matplotlib read
     metrics: dict[str, Any] = {
@@ -101,8 +130,11 @@ def test_metrics(
             "monte_carlo_error": None if math.isnan(error) else error,  # JSON has no NaN
             "items": len(estimate.per_item),
             "seconds": round(time.monotonic() - started, 1),
+            **of_test,
         }
     }
+    if of_chains:
+        metrics["chains"] = of_chains
     if model.density == "exact":  # elsewhere it would take as long as the training
         items = dataset.train.x[:TRAIN_ITEMS]
         seen = inference.log_likelihood(model, items, progress=False)
@@ -115,9 +147,10 @@ def test_metrics(
         return metrics
     if hasattr(model, "features") and (dataset.train.y[:PROBE_ITEMS].unique() >= 0).sum() > 1:
         metrics["probe"] = _probe(model, dataset)
-    if hasattr(model, "classify"):
+    if getattr(model, "num_classes", None) is not None:  # a machine may be built without labels
         metrics["accuracy"] = _accuracy(model, dataset.test)
-        metrics["accuracy_classifier_alone"] = _classifier_alone(dataset, config)
+        if model.density != "unnormalized":  # there p(y | x) is no network of its own
+            metrics["accuracy_classifier_alone"] = _classifier_alone(dataset, config)
         metrics["generated_as_asked"] = _generated_as_asked(model, dataset, seed)
     return metrics
 
@@ -180,7 +213,8 @@ def _accuracy(model: "GenerativeModel", split: Any) -> float:
     import torch
 
     with torch.no_grad():
-        return (model.classify(split.x).argmax(-1) == split.y).double().mean().item()
+        labels = torch.cat([model.classify(x).argmax(-1) for x in split.x.split(CLASSIFIED_AT_A_TIME)])
+    return (labels == split.y).double().mean().item()
 
 
 def _classifier_alone(dataset: "Dataset", config: dict[str, Any]) -> float:
@@ -238,7 +272,12 @@ def _generated_as_asked(model: "GenerativeModel", dataset: "Dataset", seed: int)
 
     train = load(dataset.name, fold=dataset.fold).train  # with every label
     judge = _fit_quietly(SVC(C=10.0), train.x[:PROBE_ITEMS].flatten(1), train.y[:PROBE_ITEMS])
-    asked = torch.arange(dataset.num_classes).repeat_interleave(100)
+    each = 100
+    if model.density == "unnormalized":
+        from zoo.cli.undirected_figures import share_of_work
+
+        each = max(10, round(100 * share_of_work(model)))
+    asked = torch.arange(dataset.num_classes).repeat_interleave(each)
     drawn = model.sample(len(asked), seed=seed, y=asked).flatten(1)
     return {
         "share": float(judge.score(drawn.numpy(), asked.numpy())),
@@ -266,7 +305,8 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     how = {
         "exact": "exact",
         "lower bound": f"an upper bound: log p(x) is bounded from below {drawn(test)}",
-        "estimate": f"an estimate{', ' if drawn(test) else ''}{drawn(test)}",
+        "estimate": f"an estimate{', ' if drawn(test) else ''}{drawn(test)}"
+        + (", with an estimated log Z" if "log_z" in test else ""),
     }
     table = plain_table("test figure", "value", "")
     table.add_row(
@@ -279,6 +319,11 @@ def print_metrics(metrics: dict[str, Any]) -> None:
         f"{bound}{test['bits_per_dim']:.3f}",
         "the same in bits per entry of an item",
     )
+    if "log_z" in test:
+        from zoo.cli.undirected_figures import likelihood_rows
+
+        for row in likelihood_rows(metrics):
+            table.add_row(*row)
     if "gaussian" in metrics:
         table.add_row(
             "one full Gaussian, nats",
@@ -307,11 +352,15 @@ def print_metrics(metrics: dict[str, Any]) -> None:
         )
         table.add_row("linear probe, raw", f"{metrics['probe']['raw']:.1%}", "accuracy, from x itself")
     if "accuracy" in metrics:
-        alone, asked = metrics["accuracy_classifier_alone"], metrics["generated_as_asked"]
-        table.add_row("q(y | x)", f"{metrics['accuracy']:.1%}", "accuracy")
-        table.add_row(
-            "q(y | x) alone", f"{alone:.1%}", "accuracy, the same network trained on the labelled items only"
-        )
+        alone, asked = metrics.get("accuracy_classifier_alone"), metrics["generated_as_asked"]
+        of_guide = alone is not None
+        table.add_row("q(y | x)" if of_guide else "p(y | x)", f"{metrics['accuracy']:.1%}", "accuracy")
+        if of_guide:
+            table.add_row(
+                "q(y | x) alone",
+                f"{alone:.1%}",
+                "accuracy, the same network trained on the labelled items only",
+            )
         table.add_row(
             "drawn as asked",
             f"{asked['share']:.1%}",

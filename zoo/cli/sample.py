@@ -15,6 +15,9 @@ def sample(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of zoo train.")],
     num: Annotated[int, typer.Option(min=1, help="How many items.")] = 64,
     label: Annotated[int | None, typer.Option(help="Which label, for a model that has labels.")] = None,
+    sweeps: Annotated[
+        int | None, typer.Option(min=1, help="Gibbs sweeps for each draw, for a model that draws by them.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     out: Annotated[
         Path | None,
@@ -36,7 +39,7 @@ def sample(
         )
 
     from inference.checkpoint import write_atomically
-    from zoo.cli.pictures import highest_level, item_grid, to_npy, to_png
+    from zoo.cli.pictures import highest_level, item_grid, sweeps_of, to_npy, to_png
     from zoo.cli.report import counted, say
     from zoo.cli.run_folder import RunFolder
 
@@ -49,12 +52,19 @@ def sample(
             raise UsageFault(f"--label expects a model with labels, and {type(model).__name__} has none")
         if not 0 <= label < classes:
             raise UsageFault(f"--label expects one of 0 to {classes - 1}, got {label}")
-    items = model.sample(num, seed=seed, **({} if label is None else {"y": label}))
+    run_for = sweeps_of(model, sweeps)
+    if sweeps is not None and run_for is None:
+        raise UsageFault(
+            f"--sweeps expects a model that draws by Gibbs sweeps, which {type(model).__name__} does not"
+        )
+    conditions = {} if label is None else {"y": label}
+    items = model.sample(num, seed=seed, **conditions, **({} if run_for is None else {"sweeps": run_for}))
+    how = "" if run_for is None else f", after {counted(run_for, 'Gibbs sweep')}, the first half annealed"
     if out.suffix == ".png":
         asked = "" if label is None else f", label {label}"
-        title = f"{counted(num, 'draw')} from {type(model).__name__}{asked}"
+        title = f"{counted(num, 'draw')} from {type(model).__name__}{asked}{how}"
         data = to_png(item_grid(items, title=title, highest=highest_level(model)))
     else:
         data = to_npy(items)
     write_atomically(out, data)
-    say(f"wrote {counted(num, 'item')} to {out}")
+    say(f"wrote {counted(num, 'item')} to {out}{how}")

@@ -37,6 +37,18 @@ def train(
         str | None,
         typer.Option(help=f"On log p(x) of test items, one of {_one_of(BOUNDS)}; left out, the recipe's."),
     ] = None,
+    label_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Factor of -log p(y | x) in learning by contrast, of a machine with labels."
+        ),
+    ] = None,
+    sweeps: Annotated[
+        int | None, typer.Option(min=1, help="Gibbs sweeps of each step, in learning by contrast.")
+    ] = None,
+    chains: Annotated[
+        int | None, typer.Option(min=1, help="That go on from step to step, in learning by contrast.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Times through the training items.")] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Items for each step, over all devices.")
@@ -45,6 +57,10 @@ def train(
     schedule: Annotated[str | None, typer.Option(help=f"Of the learning rate: {_one_of(SCHEDULES)}.")] = None,
     weight_decay: Annotated[
         float | None, typer.Option(min=0, help="Share of the weights that a step takes away, times lr.")
+    ] = None,
+    momentum: Annotated[
+        float | None,
+        typer.Option(min=0, help="Plain gradient descent with this momentum, below 1, instead of Adam."),
     ] = None,
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many epochs without progress.")
@@ -101,9 +117,16 @@ def train(
         "lr": lr,
         "schedule": schedule,
         "weight_decay": weight_decay,
+        "momentum": momentum,
         "patience": patience,
         "precision": precision,
         "compile": compile,
+    }
+    of_objective = {
+        "num_particles": particles,
+        "label_weight": label_weight,
+        "sweeps": sweeps,
+        "num_chains": chains,
     }
     runtime = {
         "num_nodes": nodes,
@@ -118,7 +141,7 @@ def train(
             dataset,
             objective=objective,
             arguments=parse_settings(settings or []),
-            objective_arguments={} if particles is None else {"num_particles": particles},
+            objective_arguments={name: value for name, value in of_objective.items() if value is not None},
             fit={name: value for name, value in asked.items() if value is not None},
             particles=evaluation_particles,
             bound=evaluation_bound,
@@ -175,7 +198,8 @@ def train_one(config: dict[str, Any], dataset: Any, out: Path, runtime: dict[str
         RunFolder(config["init"]).load_weights(model)
     if config["labels"] is not None:
         if not objective.takes_labels:
-            raise UsageFault(f"--labels expects a model with labels, and {config['model']} has none")
+            hint = "; --set num_classes=10 gives it some" if model.density == "unnormalized" else ""
+            raise UsageFault(f"--labels expects a model with labels, and {config['model']} has none{hint}")
         dataset = dataset.with_labels(config["labels"], seed=config["seed"])
     logger = _logger(runtime["logger"], out)
     fresh = is_first_rank() and run.open(config)

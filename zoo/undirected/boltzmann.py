@@ -130,8 +130,8 @@ class BoltzmannMachine(GenerativeModel):
     def contrast(self, positive: State, negative: State) -> tuple[Tensor, State]:
         """Mean `free_energy` of one batch of states minus that of another, in nats, and a draw.
 
-        The draw is of the layers that the states lack, given those of the second batch: it takes chains half a
-        sweep on, by fields that are known here.
+        The draw is of the layers that the states lack, given those of the second batch: it takes chains half
+        a sweep on, by fields that are known here.
 
         Args:
             positive: States given items.
@@ -327,7 +327,12 @@ class BoltzmannMachine(GenerativeModel):
             log p*(v) ≥ E_q[-E(v, h)] + H(q),    q by `mean_field`.
 
         In an RBM it is exact. Labels that are not given are summed out, each with a bound of its own.
+
+        Raises:
+            ValueError: If labels are given and there is no label unit.
         """
+        if y is not None:
+            self._check_labels(y, len(x), lowest=MISSING)
         if self.num_classes is not None and (y is None or (y == MISSING).any()):
             by_label = self.bound_by_label(x)
             if y is None:
@@ -347,11 +352,10 @@ class BoltzmannMachine(GenerativeModel):
         Raises:
             ValueError: If the machine has no label unit.
         """
-        if self.num_classes is None:
-            raise ValueError(f"{type(self).__name__} has no label unit; build it with num_classes")
-        classes = torch.arange(self.num_classes, device=x.device)
-        items = x.repeat_interleave(self.num_classes, 0)
-        return self.variational_bound(items, classes.repeat(len(x))).view(len(x), -1)
+        num = self._classes()
+        classes = torch.arange(num, device=x.device)
+        items = x.repeat_interleave(num, 0)
+        return self.variational_bound(items, classes.repeat(len(x))).view(len(x), num)
 
     @property
     def bound_is_exact(self) -> bool:
@@ -390,7 +394,12 @@ class BoltzmannMachine(GenerativeModel):
             x: Items that v is held at, ``(batch, *event_shape)``; the path then starts from `mean_field`.
             y: Labels that the label unit is held at, ``(batch,)``.
             base: Items whose mean entries the visible units start with; left out, as seen in training.
+
+        Raises:
+            ValueError: If labels are given and there is no label unit, or one of them is no class of it.
         """
+        if y is not None:
+            self._check_labels(y, len(y) if x is None else len(x))
         start = [units.field(self._mean(layer)) for layer, units in enumerate(self.units)]
         if base is not None:
             seen = self._statistics({"v": base.to(self.b[0])})[0]
@@ -410,11 +419,9 @@ class BoltzmannMachine(GenerativeModel):
         if sweeps < 1:
             raise ValueError(f"sweeps must be at least 1, got {sweeps}")
         if y is not None:
-            if self.num_classes is None:
-                raise ValueError(f"{type(self).__name__} has no label unit; build it with num_classes")
             y = torch.as_tensor(y, device=self.b[0].device)
             y = y.expand(num) if y.dim() == 0 else y
-            check_labels(y, num, self.num_classes)
+            self._check_labels(y, num)
         path = self.annealing(y=y)
         place = path.start(num if y is None else 1)
         for sweep in range(1, sweeps + 1):
@@ -572,9 +579,15 @@ class BoltzmannMachine(GenerativeModel):
         """As `GenerativeModel.check`; and labels must be ``(batch,)`` integers, -1 (missing) to C - 1."""
         super().check(x)
         if y is not None:
-            if self.num_classes is None:
-                raise ValueError(f"{type(self).__name__} has no label unit, got labels")
-            check_labels(y, len(x), self.num_classes, lowest=MISSING)
+            self._check_labels(y, len(x), lowest=MISSING)
+
+    def _check_labels(self, y: Tensor, num: int, *, lowest: int = 0) -> None:
+        check_labels(y, num, self._classes(), lowest=lowest)
+
+    def _classes(self) -> int:
+        if self.num_classes is None:
+            raise ValueError(f"{type(self).__name__} has no label unit; build it with num_classes")
+        return self.num_classes
 
 
 def _over_processes(mean: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class RBM(BoltzmannMachine):
             "model": {"hidden": 500, "centred": True},
             "objective": "persistent-contrastive-divergence",
             "objective_arguments": {"sweeps": 5},
-            "fit": {"epochs": 100, "lr": 3e-2, "momentum": 0.9, "schedule": "cosine"},
+            "fit": {"epochs": 100, "lr": 1e-2, "momentum": 0.9, "schedule": "cosine"},
         },
     }
 

@@ -1,0 +1,300 @@
+"""Whether chains have run long enough: what ArviZ says of their draws, and what is wrong, in words."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from pyro.ops.stats import split_gelman_rubin
+from torch import Tensor
+
+from inference.chains import Draws
+
+LEAST_DRAWS = 4
+"""ArviZ halves each chain, and tells nothing from fewer."""
+
+LARGEST_R_HAT = 1.01
+"""Vehtari et al. (2021), section 4."""
+
+TIMES_LONG = 10
+"""Integrated times that a chain should be long, for that time itself to be known."""
+
+MOST_LAGS = 100
+"""Of the autocorrelation."""
+
+_BYTES_AT_ONCE = 1 << 26
+"""Memory for the series that are looked through for the worst."""
+
+
+def to_arviz(draws: Draws, *, dims: Mapping[str, Sequence[str]] | None = None) -> Any:
+    """The draws as ArviZ takes them: groups ``posterior`` and ``sample_stats`` of ``(chain, draw, ...)``.
+
+    Args:
+        draws: What `inference.run_chains` gave.
+        dims: Names for the dimensions of a value, for instance ``{"v": ["row", "column"]}``; ArviZ makes up
+            those that are left out.
+
+    Returns:
+        An ``arviz.InferenceData``; from ArviZ 1.0 on, an ``xarray.DataTree``.
+
+    Raises:
+        ValueError: If names are given for a site that there is not, or not one for each dimension.
+
+    Example:
+        >>> import inference, zoo
+        >>> kernel = inference.BlockGibbs(zoo.RBM((4, 4), hidden=3))
+        >>> draws = inference.run_chains(kernel, 50, num_chains=10, progress=False)
+        >>> to_arviz(draws, dims={"v": ["row", "column"]}).posterior["v"].dims
+        ('chain', 'draw', 'row', 'column')
+    """
+    named = {name: list(names) for name, names in (dims or {}).items()}
+    for name, names in named.items():
+        if name not in draws.samples:
+            raise ValueError(f"expected dims of some of {', '.join(draws.samples)}, got {name}")
+        if len(names) != draws.samples[name].dim() - 2:
+            raise ValueError(
+                f"expected a name for each of {draws.samples[name].dim() - 2} dimensions of {name}, got "
+                f"{len(names)}"
+            )
+    groups = {"posterior": draws.samples, "sample_stats": draws.stats}
+    arrays = {
+        group: {name: value.detach().cpu().numpy() for name, value in values.items()}
+        for group, values in groups.items()
+        if values
+    }
+    arviz = _arviz()
+    data = arviz.from_dict(**arrays, dims=named) if _is_old(arviz) else arviz.from_dict(arrays, dims=named)
+    settings = {"inference_library": "pyro", "warmup": draws.warmup, "thin": draws.thin, "seed": draws.seed}
+    data["posterior"].attrs.update(settings)
+    return data
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is said of one series of numbers, a draw of each chain at a time; NaN where nothing tells.
+
+    Attributes:
+        name: ``energy``, a site, ``mean(v)`` for the mean of a site's entries, or ``v[0, 3]`` for an entry.
+        mean: Over all draws.
+        standard_deviation: Of a draw.
+        mcse: The Monte Carlo standard error of the mean.
+        ess_bulk: How many independent draws they are worth, for means and medians.
+        ess_tail: The same for the quantiles of 5 and 95 %.
+        r_hat: Rank-normalised, split: near 1 where the chains agree, with each other and over time.
+    """
+
+    name: str
+    mean: float
+    standard_deviation: float
+    mcse: float
+    ess_bulk: float
+    ess_tail: float
+    r_hat: float
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the draws of chains tell of their quality.
+
+    Attributes:
+        rows: The energy and other statistics, each site or the mean of its entries, the worst entries.
+        problems: What is wrong, a sentence each; empty where nothing is.
+        notes: What is worth knowing and need not be wrong.
+        num_chains: How many chains there are.
+        num_draws: How many draws of each.
+        autocorrelation: Of the energy, at lags of 0, 1, … draws, ``(lags,)``, over all chains; None without.
+        integrated_time: Of the energy: how many draws of a chain are worth one independent one. NaN without.
+    """
+
+    rows: tuple[Row, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    num_chains: int
+    num_draws: int
+    autocorrelation: Tensor | None
+    integrated_time: float
+
+    def __str__(self) -> str:
+        width = max((len(row.name) for row in self.rows), default=0)
+        titles = ("mean", "sd", "mcse", "ess bulk", "ess tail", "R-hat")
+        lines = [f"{self.num_chains:,} chains of {self.num_draws:,} draws"]
+        lines.append(" " * width + "".join(f"{title:>11}" for title in titles))
+        for row in self.rows:
+            numbers = f"{row.mean:>11.4g}{row.standard_deviation:>11.4g}{row.mcse:>11.2g}"
+            worth = f"{row.ess_bulk:>11,.0f}{row.ess_tail:>11,.0f}{row.r_hat:>11.3f}"
+            lines.append(f"{row.name:<{width}}{numbers}{worth}".replace("nan", "  -"))
+        if self.integrated_time == self.integrated_time:
+            lines.append(f"integrated time of the energy: {self.integrated_time:.1f} draws")
+        lines += [f"! {problem}" for problem in self.problems] or ["nothing wrong was found"]
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+
+@torch.no_grad()
+def diagnose(
+    draws: Draws, *, sites: Sequence[str] | None = None, worst: int = 3, least_ess: float = 400
+) -> Diagnosis:
+    """Says how far draws may be trusted: R-hat, effective sample sizes, Monte Carlo errors, by ArviZ.
+
+    They are those of the energy and the kernel's other statistics, of each site that is one number, of the
+    mean of the entries of each other, and of its ``worst`` entries, those of largest split R-hat. No figure
+    can tell of a mode that no chain has found. The integrated time is that which the effective sample size of
+    the mean implies, draws of all chains over it, so that chains that disagree make it long. However many
+    chains there are, R-hat comes down to 1.01 only where each is about 100 integrated times long.
+
+    Args:
+        draws: What `inference.run_chains` gave.
+        sites: Which sites to look at; left out, all that were kept.
+        worst: Entries of each site to look at one by one.
+        least_ess: Effective sample size below which a word is said, in all chains together.
+
+    Raises:
+        ValueError: If a site is unknown, or ``worst`` is below 0.
+
+    References:
+        | Rank-normalization, folding, and localization: an improved R-hat for assessing convergence of MCMC
+          (Vehtari, Gelman, Simpson, Carpenter & Bürkner, 2021)
+
+    Example:
+        >>> import inference, zoo
+        >>> kernel = inference.BlockGibbs(zoo.RBM((4, 4), hidden=3))
+        >>> diagnosis = diagnose(inference.run_chains(kernel, 100, num_chains=10, progress=False))
+        >>> [row.name for row in diagnosis.rows][:2], diagnosis.problems
+        (['energy', 'mean(v)'], ())
+    """
+    names = list(draws.samples) if sites is None else list(sites)
+    unknown = [name for name in names if name not in draws.samples]
+    if unknown or isinstance(sites, str):
+        raise ValueError(
+            f"expected sites to be a list of some of {', '.join(draws.samples)}, got "
+            f"{sites if isinstance(sites, str) else unknown[0]}"
+        )
+    if worst < 0:
+        raise ValueError(f"expected worst to be at least 0, got {worst}")
+    rows: list[Row] = []
+    problems: list[str] = []
+    notes: list[str] = []
+    chains, length = draws.num_chains, draws.num_draws
+    if draws.interrupted:
+        notes.append("the run was interrupted")
+    if chains == 1:
+        problems.append("one chain: whether another would agree, and so R-hat, nothing tells; run several")
+    if length < LEAST_DRAWS:
+        problems.append(f"too few draws: expected {LEAST_DRAWS} of each chain or more, got {length}")
+    series = list(draws.stats.items())
+    for name in names:
+        value = draws.samples[name]
+        if value.dim() == 2:
+            series.append((name, value))
+            continue
+        shape, entries = value.shape[2:], value.flatten(2)
+        series.append((f"mean({name})", entries.mean(-1, dtype=torch.float64)))
+        found, constant = _worst_entries(entries, worst)
+        series += [(_entry(name, entry, shape), entries[..., entry]) for entry in found]
+        if constant:
+            notes.append(f"{constant:,} of {shape.numel():,} entries of {name} are the same in all draws")
+    for name, values in series:
+        row, said = _row(name, values.double().cpu().numpy(), least_ess)
+        rows.append(row)
+        problems += said
+    autocorrelation, time = None, float("nan")
+    if "energy" in draws.stats and length >= LEAST_DRAWS:
+        energy = draws.stats["energy"].double().cpu()
+        if energy.isfinite().all() and (energy != energy[0, 0]).any():
+            autocorrelation = _autocorrelation(energy)
+            with _quietly() as arviz:
+                time = energy.numel() / float(arviz.ess(energy.numpy(), method="mean"))
+            if length < TIMES_LONG * time:
+                problems.append(
+                    f"short chains: {length:,} draws are fewer than {TIMES_LONG} integrated times of the "
+                    f"energy, {time:.1f} draws each; run longer, or thin more"
+                )
+    return Diagnosis(tuple(rows), tuple(problems), tuple(notes), chains, length, autocorrelation, time)
+
+
+def _row(name: str, values: np.ndarray, least_ess: float) -> tuple[Row, list[str]]:
+    """The figures of a series ``(chain, draw)``, and what is wrong with it."""
+    nothing = float("nan")
+    chains, length = values.shape
+    if values.size == 0:
+        return Row(name, *[nothing] * 6), []
+    wild = int((~np.isfinite(values)).sum())
+    if wild:
+        return Row(name, *[nothing] * 6), [f"{name} is not finite in {wild:,} of {values.size:,} draws"]
+    mean, deviation = float(values.mean()), float(values.std())
+    if (values == values[0, 0]).all():
+        return Row(name, mean, 0.0, *[nothing] * 4), [f"{name} is constant: {mean:g} in all draws"]
+    if length < LEAST_DRAWS:
+        return Row(name, mean, deviation, *[nothing] * 4), []
+    with _quietly() as arviz:
+        mcse = float(arviz.mcse(values, method="mean"))
+        bulk = float(arviz.ess(values, method="bulk"))
+        tail = float(arviz.ess(values, method="tail", prob=(0.05, 0.95)))
+        r_hat = float(arviz.rhat(values)) if chains > 1 else nothing
+    row, said = Row(name, mean, deviation, mcse, bulk, tail, r_hat), []
+    stuck = int((values == values[:, :1]).all(-1).sum())
+    if stuck == chains:
+        return row, [f"{name} is constant within each chain, and the chains differ: they do not move"]
+    if r_hat > LARGEST_R_HAT:
+        said.append(
+            f"R-hat of {name} is {r_hat:.4f}, above {LARGEST_R_HAT}: the chains disagree, or are short for "
+            "how slowly they move"
+        )
+    if min(bulk, tail) < least_ess:
+        said.append(
+            f"few effective draws of {name}: {min(bulk, tail):,.0f} of {values.size:,}, below {least_ess:g}"
+        )
+    return row, said
+
+
+def _worst_entries(entries: Tensor, worst: int) -> tuple[list[int], int]:
+    """Of ``(chain, draw, n)`` those of largest split R-hat, and how many are constant, and none of those."""
+    chains, length, num = entries.shape
+    if length < LEAST_DRAWS:
+        return [], 0
+    constant, r_hat = [], []
+    for part in entries.split(max(1, _BYTES_AT_ONCE // (8 * chains * length)), dim=-1):
+        constant.append((part == part[:1, :1]).all(0).all(0))
+        # NaN where an entry is not finite somewhere, and nothing is worse.
+        r_hat.append(split_gelman_rubin(part.double()).nan_to_num(nan=torch.inf))
+    still = torch.cat(constant)
+    order = torch.cat(r_hat).masked_fill(still, -torch.inf).argsort(descending=True, stable=True)
+    return order[: min(worst, num - int(still.sum()))].tolist(), int(still.sum())
+
+
+def _entry(name: str, entry: int, shape: torch.Size) -> str:
+    """The name of an entry, by its indices."""
+    return f"{name}[{', '.join(str(int(index)) for index in np.unravel_index(entry, tuple(shape)))}]"
+
+
+def _autocorrelation(values: Tensor) -> Tensor:
+    """Of series ``(chain, draw)`` about the mean of all, at lags up to half a chain."""
+    centred = values - values.mean()
+    length = values.shape[1]
+    lags = range(min(MOST_LAGS, length // 2) + 1)
+    return (
+        torch.stack([(centred[:, : length - lag] * centred[:, lag:]).mean() for lag in lags])
+        / centred.square().mean()
+    )
+
+
+def _arviz() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # ArviZ announces its next version
+        import arviz
+    return arviz
+
+
+def _is_old(arviz: Any) -> bool:
+    """Whether it is older than 1.0, where a dict of groups came to be what it takes."""
+    return int(arviz.__version__.split(".")[0]) < 1
+
+
+@contextmanager
+def _quietly() -> Iterator[Any]:
+    """ArviZ, without the noise of NumPy about series that hardly move."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield _arviz()

@@ -1,0 +1,231 @@
+"""`inference.run_chains`: what comes back, how much of it, and what is left alone."""
+
+import itertools
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import inference
+import zoo
+
+
+class Counter(inference.Kernel):
+    """Counts up, from where it starts: what is kept shows which transition it was."""
+
+    def __init__(self, stop_at=None):
+        self.calls, self.stop_at = [], stop_at
+
+    def start(self, num):
+        self.calls.append(("start", num))
+        return {"n": torch.arange(num) * 1000, "even": torch.ones(num, 2, dtype=torch.bool)}
+
+    def setup(self, warmup_steps, *args, **kwargs):
+        self.calls.append(("setup", warmup_steps))
+
+    def sample(self, params):
+        self.calls.append("sample")
+        if self.calls.count("sample") == self.stop_at:
+            raise KeyboardInterrupt
+        return {"n": params["n"] + 1, "even": ~params["even"]}
+
+    def stats(self, state):
+        self.calls.append("stats")
+        return {"half": state["n"] / 2}
+
+    def end_warmup(self):
+        self.calls.append("end_warmup")
+
+    def cleanup(self):
+        self.calls.append("cleanup")
+
+
+def run(kernel, num_draws, **settings):
+    return inference.run_chains(kernel, num_draws, **{"progress": False, **settings})
+
+
+def test_draws_are_those_after_warm_up_one_in_so_many_transitions():
+    kernel = Counter()
+    draws = run(kernel, 3, num_chains=2, warmup=5, thin=4)
+    assert draws.samples["n"].tolist() == [[9, 13, 17], [1009, 1013, 1017]]
+    assert draws.samples["even"].shape == (2, 3, 2)
+    assert draws.stats["half"].tolist() == [[4.5, 6.5, 8.5], [504.5, 506.5, 508.5]]
+    assert draws.last["n"].tolist() == [17, 1017] and set(draws.last) == {"n", "even"}
+    assert (draws.num_chains, draws.num_draws, draws.warmup, draws.thin) == (2, 3, 5, 4)
+    assert not draws.interrupted
+    assert kernel.calls[:3] == [("setup", 5), ("start", 2), "sample"]
+    assert kernel.calls.index("end_warmup") == 2 + 5 and kernel.calls[-1] == "cleanup"
+    assert [kernel.calls.count(each) for each in ("sample", "stats", "end_warmup", "cleanup")] == [
+        17,
+        3,
+        1,
+        1,
+    ]
+    assert str(draws) == "2 chains of 3 draws, one in 4 transitions after 5: n (), even (2,)"
+
+
+def test_defaults_are_sixteen_chains_and_as_much_warm_up_as_draws():
+    kernel = Counter()
+    draws = run(kernel, 3, thin=2)
+    assert draws.samples["n"].shape == (16, 3) and draws.warmup == 6
+    assert draws.samples["n"][0].tolist() == [8, 10, 12]
+
+
+def test_every_site_keeps_its_type():
+    draws = run(Counter(), 2, num_chains=3)
+    assert (draws.samples["n"].dtype, draws.samples["even"].dtype) == (torch.int64, torch.bool)
+    large = run(Counter(), 1, initial={"n": torch.tensor([2**25]), "even": torch.ones(1, 2) > 0}, warmup=0)
+    assert large.samples["n"].item() == 2**25 + 1
+    machine = zoo.DBM((2, 2), (2, 2), num_classes=3).double()
+    draws = run(inference.BlockGibbs(machine), 2, num_chains=3)
+    types = {name: value.dtype for name, value in draws.samples.items()}
+    assert types == dict.fromkeys(["v", "h_1", "h_2"], torch.float64) | {"y": torch.int64}
+    assert draws.stats["energy"].dtype == torch.float64
+
+
+def test_chains_go_on_from_where_they_stopped():
+    first = run(Counter(), 2, num_chains=3, warmup=0)
+    second = run(Counter(), 2, initial=first.last, warmup=0, thin=3)
+    assert second.samples["n"][:, 0].tolist() == [5, 1005, 2005]
+    assert first.last["n"].tolist() == [2, 1002, 2002], "what was given stays"
+
+
+def test_only_the_sites_that_are_asked_for_are_kept():
+    machine = zoo.DBM((2, 2), (3, 2))
+    assert set(run(inference.BlockGibbs(machine), 2, sites=["h_2"]).samples) == {"h_2"}
+    x = torch.ones(2, 2)
+    clamped = inference.BlockGibbs(machine, clamped={"v": x})
+    assert set(run(clamped, 2).samples) == {"h_1", "h_2"}, "what is held need not be told"
+    asked = run(clamped, 2, num_chains=3, sites=["v", "h_1", "v"])
+    assert set(asked.samples) == {"v", "h_1"} and torch.equal(asked.samples["v"], x.expand(3, 2, 2, 2))
+    assert set(asked.last) == {"v", "h_1", "h_2"}
+    mask = torch.tensor([[True, False], [False, False]])
+    assert "v" in run(inference.BlockGibbs(machine, clamped={"v": (x, mask)}), 2).samples
+    everything = {"v": x, "h_1": torch.ones(3), "h_2": torch.ones(2)}
+    assert set(run(inference.BlockGibbs(machine, clamped=everything), 2).samples) == {"v", "h_1", "h_2"}
+
+
+# Seeds, and what is left alone
+
+
+def test_seed_gives_the_same_bits_and_leaves_everything_as_it_was():
+    machine = zoo.DBM((2, 2), (3, 2))
+    machine.train()
+    modes = []
+    kernel = inference.BlockGibbs(
+        machine, energy=lambda state: modes.append(machine.training) or state["v"].sum((1, 2))
+    )
+    before = torch.get_rng_state()
+    with pyro.validation_enabled(True):
+        first, again, other = (run(kernel, 6, num_chains=5, seed=seed) for seed in (1, 1, 2))
+        assert torch.distributions.Distribution._validate_args
+    assert torch.equal(torch.get_rng_state(), before)
+    for name in first.samples:
+        assert torch.equal(first.samples[name], again.samples[name])
+        assert torch.equal(first.last[name], again.last[name])
+    assert not torch.equal(first.samples["v"], other.samples["v"])
+    assert machine.training and not any(modes)
+    assert len(pyro.get_param_store()) == 0
+    thinned = run(kernel, 2, num_chains=5, seed=1, warmup=6, thin=3)
+    assert torch.equal(thinned.samples["v"], first.samples["v"][:, 2::3])
+    alone = run(kernel, 2, num_chains=5, seed=1, warmup=6, thin=3, sites=["h_1"])
+    assert torch.equal(thinned.samples["h_1"], alone.samples["h_1"]), "whatever else is kept"
+
+
+def test_what_is_given_is_not_changed():
+    start = {"x": torch.zeros(4), "y": torch.zeros(4)}
+    step = inference.BlockGibbs(
+        {"x": lambda s: dist.Normal(s["y"], 1.0), "y": lambda s: dist.Normal(s["x"], 1.0)}
+    )
+    draws = run(step, 3, initial=start)
+    assert (start["x"] == 0).all() and (start["y"] == 0).all()
+    draws.samples["x"].zero_()
+    assert (draws.last["x"] != 0).all()
+
+
+# Ctrl-C
+
+
+@pytest.mark.parametrize(("stop_at", "kept"), [(1, 0), (5, 0), (7, 0), (8, 1), (11, 2)])
+def test_ctrl_c_keeps_what_was_drawn(stop_at, kept):
+    kernel = Counter(stop_at)
+    draws = run(kernel, 3, num_chains=2, warmup=5, thin=2)
+    assert draws.interrupted and draws.num_draws == kept
+    assert draws.samples["n"].tolist() == [[7, 9][:kept], [1007, 1009][:kept]]
+    assert draws.last["n"].tolist() == [stop_at - 1, 1000 + stop_at - 1], "to go on from"
+    assert set(draws.stats) == ({"half"} if kept else set())
+    assert kernel.calls[-1] == "cleanup" and "interrupted" in str(draws)
+    assert draws.num_chains == 2
+
+
+def test_an_error_leaves_everything_as_it_was_too():
+    machine = zoo.RBM((4,), hidden=2)
+    kernel = inference.BlockGibbs(machine, energy=lambda state: state["v"])
+    before = torch.get_rng_state()
+    with pyro.validation_enabled(True):
+        with pytest.raises(ValueError, match=r"expected energy of shape \(16,\), got \(16, 4\)"):
+            run(kernel, 2)
+        assert torch.distributions.Distribution._validate_args
+    assert torch.equal(torch.get_rng_state(), before)
+    assert machine.training
+
+
+def test_progress_counts_the_transitions(monkeypatch):
+    shown = []
+
+    def progress(description, total, *, enabled):
+        shown.append((description, total, enabled))
+        return inference.chains.show_progress.__wrapped__(description, total, enabled=False)
+
+    import inference.chains
+
+    real = inference.chains.show_progress
+    progress.__wrapped__ = real
+    monkeypatch.setattr(inference.chains, "show_progress", progress)
+    inference.run_chains(Counter(), 3, num_chains=2, warmup=5, thin=2)
+    run(Counter(), 3, num_chains=2)
+    assert shown == [("drawing", 11, True), ("drawing", 6, False)]
+
+
+# What is refused
+
+START = {"n": torch.zeros(3, dtype=torch.int64), "even": torch.ones(3, 2) > 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"kernel": zoo.RBM((4,))}, "a kernel that moves many chains at once, got RBM"),
+        ({"num_draws": 0}, "num_draws to be an integer of at least 1, got 0"),
+        ({"num_draws": 1.5}, "num_draws to be an integer of at least 1, got 1.5"),
+        ({"num_draws": None}, "num_draws to be an integer of at least 1, got None"),
+        ({"num_chains": 0}, "num_chains to be an integer of at least 1, got 0"),
+        ({"warmup": -1}, "warmup to be an integer of at least 0, got -1"),
+        ({"thin": 0}, "thin to be an integer of at least 1, got 0"),
+        ({"thin": None}, "thin to be an integer of at least 1, got None"),
+        ({"initial": START, "num_chains": 4}, "initial values of 4 chains, got 3"),
+        ({"initial": 3.0}, "a dict of tensors by the names of sites, got float"),
+        ({"sites": ["n", "odd"]}, "sites to be a list of some of n, even, got n, odd"),
+        ({"sites": "n"}, "sites to be a list of some of n, even, got n"),
+        ({"sites": []}, "sites to be a list of some of n, even, got none"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_line(change, said):
+    arguments = {"kernel": Counter(), "num_draws": 2, "progress": False}
+    with pytest.raises(ValueError, match=said) as caught:
+        inference.run_chains(**{**arguments, **change})
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
+
+
+def test_a_kernel_of_ones_own_needs_no_more_than_sample():
+    class Walk(inference.Kernel):
+        def sample(self, params):
+            return {"x": params["x"] + torch.randn_like(params["x"])}
+
+    draws = run(Walk(), 200, initial={"x": torch.zeros(300)}, warmup=0)
+    assert draws.stats == {}
+    steps = draws.samples["x"].diff(dim=1)
+    assert abs(steps.var().item() - 1) < 0.02
+    spread = [draws.samples["x"][:, i].var().item() / (i + 1) for i in (0, 99, 199)]
+    assert all(0.7 < each < 1.4 for each in itertools.chain(spread))
