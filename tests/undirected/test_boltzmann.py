@@ -420,7 +420,7 @@ def test_labels_are_checked():
     plain, labelled = DBM((4,), (3, 2)), RBM((4,), 3, num_classes=3)
     x, y = torch.ones(2, 4), torch.tensor([0, -1])
     labelled.check(x, y)
-    with pytest.raises(ValueError, match="DBM has no label unit, got labels"):
+    with pytest.raises(ValueError, match="DBM has no label unit; build it with num_classes"):
         plain.check(x, y)
     with pytest.raises(ValueError, match=r"labels must lie in -1..2, got -1..3"):
         labelled.check(x, torch.tensor([3, -1]))

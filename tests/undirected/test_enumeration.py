@@ -188,7 +188,7 @@ def test_arguments_are_checked():
         machine.log_marginal(torch.ones(2, 5))
     with pytest.raises(ValueError, match=r"labels must lie in 0..2, got -1..0"):
         machine.log_marginal(torch.ones(2, 4), torch.tensor([0, -1]))
-    with pytest.raises(ValueError, match="has no label unit, got labels"):
+    with pytest.raises(ValueError, match="has no label unit; build it with num_classes"):
         RBM((4,), 3).log_marginal(torch.ones(2, 4), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="num must be at least 1, got 0"):
         machine.exact_sample(0)
