@@ -17,7 +17,7 @@ ROWS = [
     ("supervised-vae-digits-100", "supervised VAE, digits, 100 labels", ""),
     ("rbm-digits", "RBM, 200 hidden, digits", ""),
     ("dbm-digits", "DBM 200-100, digits", ""),
-    ("dbm-digits-labels", "the same with a label unit", ""),
+    ("rbm-digits-labels", "RBM with a label unit, digits", ""),
     ("independent-digits-levels", "independent levels, digits of 17 levels", ""),
     ("categorical-nade-digits-levels", "categorical NADE, digits of 17 levels", ""),
     ("linear-flow-digits-levels", "linear flow, digits of 17 levels", ""),
@@ -125,9 +125,9 @@ def representations() -> list[str]:
         ),
         ("that classifier on real test digits", f"{full['generated_as_asked']['judge_accuracy']:.1%}"),
     ]
-    labelled = load("dbm-digits-labels")
+    labelled = load("rbm-digits-labels")
     rows += [
-        ("DBM with a label unit: p(y given v)", f"{labelled['accuracy']:.1%}"),
+        ("RBM with a label unit: p(y given v)", f"{labelled['accuracy']:.1%}"),
         ("digits that it draws by label, the same", f"{labelled['generated_as_asked']['share']:.1%}"),
     ]
     return ["| digits | test accuracy |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]
@@ -168,7 +168,7 @@ def annealing() -> list[str]:
     return [
         "| AIS where log Z is known | aim | reached |",
         "|---|---|---|",
-        "| 20 random machines, 1, 2 and 5 steps, 100,000 chains: worst mean of ŵ/Z, in standard errors from 1 | "
+        "| 20 random machines, 1, 2 and 5 steps, 100,000 chains: worst mean of ŵ/Z, standard errors from 1 | "
         f"< 4 | {machines['largest_in_standard_errors']:.1f} |",
         *(
             f"| RBM of 16 pixels, 100 chains: error of log Ẑ at {betas:,} steps, nats, root mean square | "
@@ -264,7 +264,8 @@ def flow_timings() -> list[str]:
 def machine_timings() -> list[str]:
     """The rows on learning by contrast beside scikit-learn's."""
     lines = [
-        "| PCD-1, RBM 784-500, batch 100, one epoch: scikit-learn's time over ours | aim | 1 thread | 2 threads |",
+        "| PCD-1, RBM 784-500, batch 100, an epoch: scikit-learn's time over ours | aim | 1 thread | 2 threads "
+        "|",
         "|---|---|---|---|",
     ]
     for dtype, what, aim in (

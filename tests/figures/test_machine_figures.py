@@ -30,8 +30,8 @@ def test_digits(model, kind, tmp_path, record_result):
 
 
 def test_a_label_unit_tells_digits(tmp_path, record_result):
-    metrics = run("dbm --data digits --set num_classes=10", tmp_path / "run")
-    record_result("dbm-digits-labels", metrics)
+    metrics = run("rbm --data digits --set num_classes=10 --label-weight 3", tmp_path / "run")
+    record_result("rbm-digits-labels", metrics)
     assert metrics["accuracy"] >= 0.95
 
 

@@ -257,7 +257,7 @@ def test_validation_is_the_bound_and_leaves_the_chains_where_they_are(cls, build
 
 
 def test_evaluating_a_pair_leaves_its_chains_where_they_are():
-    """It has no log Z to validate by: the loss is the contrast with chains that run on from where they are."""
+    """It has no log Z to validate by: its loss is the contrast with chains, which run on for it alone."""
     objective = PersistentContrastiveDivergence(dbm().pair(0)).eval()
     before = chains(objective)
     assert objective(bits(5)).isfinite()

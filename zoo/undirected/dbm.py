@@ -36,7 +36,7 @@ class DBM(BoltzmannMachine):
             "model": {"hidden": (200, 100), "centred": True},
             "objective": "persistent-contrastive-divergence",
             "objective_arguments": {"sweeps": 5},
-            "fit": {"epochs": 200, "lr": 1e-2, "schedule": "cosine"},
+            "fit": {"epochs": 150, "lr": 1e-2, "schedule": "cosine"},
         },
         "mnist": {
             "model": {"hidden": (500, 1000), "centred": True},

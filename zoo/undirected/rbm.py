@@ -36,7 +36,7 @@ class RBM(BoltzmannMachine):
         "digits": {
             "model": {"hidden": 200, "centred": True},
             "objective": "persistent-contrastive-divergence",
-            "fit": {"epochs": 300, "lr": 1e-2, "schedule": "cosine"},
+            "fit": {"epochs": 200, "lr": 1e-2, "schedule": "cosine"},
         },
         "mnist": {
             "model": {"hidden": 500, "centred": True},
