@@ -14,14 +14,12 @@ steps = 2000 if epochs > 10 else 50
 data = zoo.load("digits")
 
 torch.manual_seed(0)
-dbm = zoo.DBM(data.event_shape, hidden=(200, 100))
+dbm = zoo.DBM(data.event_shape, hidden=(200, 100), centred=True)
 
 # Variational stochastic maximum likelihood: mean field to convergence given the data, five Gibbs sweeps of a
 # hundred chains for each step.
 contrast = inference.PersistentContrastiveDivergence(dbm, sweeps=5, num_chains=100)
-result = inference.fit(
-    contrast, data.train, valid=data.valid, epochs=epochs, lr=2e-2, momentum=0.9, schedule="cosine"
-)
+result = inference.fit(contrast, data.train, valid=data.valid, epochs=epochs, lr=1e-2, schedule="cosine")
 print(f"{len(result.history)} epochs in {result.seconds:.0f} s; best was epoch {result.best_epoch}")
 
 # log Z from below by annealing, and from above by annealing backwards, from chains that have run for long.
