@@ -9,6 +9,13 @@ References:
 
 from zoo.undirected.boltzmann import BoltzmannMachine, Visible
 
+_WINE = {
+    "model": {"hidden": 100, "visible": "gaussian", "centred": True},
+    "objective": "persistent-contrastive-divergence",
+    "objective_arguments": {"sweeps": 5},
+    "fit": {"epochs": 100, "lr": 1e-2, "schedule": "cosine"},
+}
+
 
 class RBM(BoltzmannMachine):
     """One hidden layer, so that p(h | v) and p(v | h) are both exact and of independent units.
@@ -44,6 +51,8 @@ class RBM(BoltzmannMachine):
             "objective_arguments": {"sweeps": 5},
             "fit": {"epochs": 100, "lr": 1e-2, "momentum": 0.9, "schedule": "cosine"},
         },
+        "red-wine": _WINE,
+        "white-wine": _WINE,
     }
 
     def __init__(
