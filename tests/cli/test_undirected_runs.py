@@ -164,7 +164,7 @@ def test_the_recipe_names_the_annealing_and_evaluate_another(zoo, tmp_path, monk
         (("vae", "--chains", 5), "the objective elbo takes no chains"),
         (("vae", "--sweeps", 5), "the objective elbo takes no sweeps"),
         (("vae", "--label-weight", 1), "the objective elbo takes no label_weight"),
-        (("rbm", "--data", "red-wine"), "rbm has no recipe for red-wine"),
+        (("rbm", "--data", "red-wine"), "dbm has no recipe for red-wine"),
     ],
 )
 def test_a_training_that_cannot_be_ends_in_one_line(refused, words, said):
