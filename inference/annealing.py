@@ -17,6 +17,7 @@ References:
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from statistics import NormalDist
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,6 +26,11 @@ from torch import Tensor
 
 from inference.program import forked_rng
 from inference.progress import progress as show_progress
+
+FEW = 5
+"""Chains of equal weight that an estimate must be worth, below which it warns."""
+
+TOO_FEW = "too few chains carry the weight: take more steps"
 
 
 @runtime_checkable
@@ -122,13 +128,18 @@ class LogZEstimate:
 
     def __str__(self) -> str:
         how = "reverse AIS" if self.reverse else "AIS"
-        what = f"{len(self.log_weights):,} chains, {self.betas:,} steps"
+        num = len(self.log_weights)
+        what = f"{num:,} chain{'' if num == 1 else 's'}, {self.betas:,} step{'' if self.betas == 1 else 's'}"
         if self.log_z.dim():
-            return f"log Z of {self.log_z.numel():,} densities by {how}, {what}"
+            densities = "1 density" if self.log_z.numel() == 1 else f"{self.log_z.numel():,} densities"
+            return f"log Z of {densities} by {how}, {what}"
+        if num == 1:
+            return f"log Z = {self.log_z.item():.3f} nats by {how}, no interval from one chain ({what})"
+        worth = self.effective_sample_size.item()
         low, high = (end.item() for end in self.interval())
         return (
             f"log Z = {self.log_z.item():.3f} nats by {how}, 95 % within {low:.3f} … {high:.3f} ({what}, "
-            f"worth {self.effective_sample_size.item():.0f} of equal weight)"
+            f"worth {worth:.0f} of equal weight{f'; {TOO_FEW}' if round(worth, 6) < FEW else ''})"
         )
 
 
@@ -161,8 +172,9 @@ def ais(
         True
     """
     path, ladder = _path(model), _ladder(betas)
-    if chains < 1:
-        raise ValueError(f"chains must be at least 1, got {chains}")
+    if isinstance(chains, bool) or not isinstance(chains, Integral) or chains < 1:
+        integer = "" if isinstance(chains, Integral) else "an integer of "
+        raise ValueError(f"chains must be {integer}at least 1, got {chains!r}")
     start = path.log_z_start
     with forked_rng(start.device), show_progress("annealing", len(ladder) - 1, enabled=progress) as bar:
         torch.manual_seed(seed)
@@ -235,10 +247,13 @@ def _path(model: Any) -> Path:
 
 def _ladder(betas: int | Tensor) -> list[float]:
     if isinstance(betas, int):
-        if betas < 1:
+        if isinstance(betas, bool) or betas < 1:
             raise ValueError(f"betas must be at least 1, got {betas}")
         return torch.linspace(0, 1, betas + 1, dtype=torch.float64).tolist()
-    ladder = torch.as_tensor(betas, dtype=torch.float64)
+    try:
+        ladder = torch.as_tensor(betas, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):  # nothing that torch makes numbers of
+        raise ValueError(f"betas must rise from 0 to 1, or be their number, got {betas!r}") from None
     ends_meet = ladder.dim() == 1 and len(ladder) > 1 and ladder[0] == 0 and ladder[-1] == 1
     if not ends_meet or not (ladder.diff() > 0).all():
         raise ValueError(

@@ -8,6 +8,7 @@ The first mean is that of the posterior, exact or by mean field; the second need
 the methods here differ in where these come from. Layers that can be summed out analytically are, in both.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -67,12 +68,17 @@ class _Contrast(nn.Module):
             raise ValueError(f"validation_betas must be at least 1, got {validation_betas}")
         self.module = model if isinstance(model, nn.Module) else None
         self.source = [model]
-        if label_weight < 0:
-            raise ValueError(f"label_weight must be at least 0, got {label_weight}")
+        self.takes_labels = getattr(model, "num_classes", None) is not None
+        if not 0 <= label_weight < math.inf:
+            raise ValueError(f"label_weight must be a number of at least 0, got {label_weight}")
+        if label_weight and not self.takes_labels:
+            raise ValueError(
+                f"label_weight expects a model with a label unit, and {type(model).__name__} has none; "
+                "build it with num_classes"
+            )
         self.sweeps = sweeps
         self.label_weight = label_weight
         self.validation_betas = validation_betas
-        self.takes_labels = getattr(model, "num_classes", None) is not None
         self._log_z: tuple[tuple[float, ...], float] | None = None
 
     @override
@@ -85,7 +91,19 @@ class _Contrast(nn.Module):
         Raises:
             ValueError: If the data do not suit the model.
         """
-        check_items(self.source[0], *arguments(batch))
+        args = arguments(batch)
+        check_items(self.source[0], *args)
+        if self.label_weight and len(args) < 2:
+            raise ValueError("label_weight expects items with labels, got items alone")
+
+    def check_training(self, batch: Batch) -> None:
+        """Checks what only items to learn from must be, where the model has such a rule.
+
+        Raises:
+            ValueError: If the data do not suit the model.
+        """
+        if hasattr(self.source[0], "check_training"):
+            self.source[0].check_training(*arguments(batch))
 
     def prepare(self, batch: Batch) -> None:
         """Lets a model that can start from its data do so."""
@@ -109,7 +127,9 @@ class _Contrast(nn.Module):
         """
         model, args = self.source[0], arguments(batch)
         if not self.training and hasattr(model, "annealing") and hasattr(model, "variational_bound"):
-            return self.log_z() - model.variational_bound(*args).mean()
+            # Half precision is for training: it would round the figures to a tenth of a nat.
+            with torch.autocast(args[0].device.type, enabled=False):
+                return self.log_z() - model.variational_bound(*args).mean()
         with torch.no_grad():
             positive = model.posterior(*args)
             if self.training and hasattr(model, "track"):
@@ -223,7 +243,8 @@ class PersistentContrastiveDivergence(_Contrast):
     @override
     def prepare(self, batch: Batch) -> None:
         super().prepare(batch)
-        self.keep(self.source[0].initial_state(self.num_chains))
+        for name, value in self.source[0].initial_state(self.num_chains).items():
+            setattr(self, f"chain_{name}", value.clone())  # in the type and place that the model has by now
 
     @override
     def chains(self, positive: State) -> State:

@@ -84,6 +84,10 @@ class BlockGibbs(Kernel):
         self.module = model if isinstance(model, nn.Module) else None
         self.blocks = _blocks_of(model)
         self.energy = energy or getattr(model, "energy", None)
+        if not isinstance(clamped, Mapping | None):
+            raise ValueError(
+                f"expected clamped to be a dict by the names of sites, got {type(clamped).__name__}"
+            )
         self.clamped = {name: _pair(name, given) for name, given in (clamped or {}).items()}
         self.held = frozenset(name for name, (_, mask) in self.clamped.items() if mask is None)
         drawn = [site for block in self.blocks for site in block.sites]
@@ -148,7 +152,7 @@ class BlockGibbs(Kernel):
     def _clamp(self, name: str, state: State) -> Tensor:
         """The values of a site to start from: held where they are clamped, else those of the state."""
         (given, mask), current = self.clamped[name], state[name]
-        value = given if isinstance(given, Tensor) else torch.as_tensor(given, dtype=current.dtype)
+        value = given if isinstance(given, Tensor) else _as_tensor(name, given, current)
         for what, part in (("value", value), ("mask", mask)):
             if part is not None and part.shape not in (current.shape, current.shape[1:]):
                 raise ValueError(
@@ -232,6 +236,20 @@ def _pair(name: str, given: Clamp) -> tuple[Any, Tensor | None]:
             f"expected {name} to be clamped at a value, or at a pair of a value and a mask of bool"
         )
     return given
+
+
+def _as_tensor(name: str, given: Any, current: Tensor) -> Tensor:
+    """A clamped number, or an array of them, in the type of its site where nothing is lost by that."""
+    try:
+        value = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"expected the clamped value of {name} to be a tensor or a number, got {type(given).__name__}"
+        ) from None
+    if current.is_floating_point() and value.dtype != torch.bool and not value.is_complex():
+        return value.to(current.dtype)
+    whole = not (value.dtype == torch.bool or value.is_floating_point() or value.is_complex())
+    return value.to(current.dtype) if whole and current.dtype != torch.bool else value
 
 
 def _base(distribution: Any) -> Any:

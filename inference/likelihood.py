@@ -178,6 +178,12 @@ def log_likelihood(
         return _unnormalized(source, items, particles, bound or "elbo", log_z, chunk, seed, progress)
     if density not in (None, "exact", "bound"):
         raise ValueError(f"{type(source).__name__} has no likelihood to estimate: its density is {density!r}")
+    for owner in program.owners:
+        if getattr(owner, "density", None) == "unnormalized":
+            raise ValueError(
+                f"expected {type(owner).__name__} itself, whose density is unnormalised, got a program of "
+                "it: its log Z would be left out"
+            )
     if log_z is not None:
         raise ValueError(
             f"log_z is for unnormalised densities, and that of {type(source).__name__} is {density!r}"
@@ -236,7 +242,7 @@ def _unnormalized(
         if log_z is None:
             log_z = ais(model, chains=500, betas=2000, seed=seed, progress=progress)
         elif not isinstance(log_z, LogZEstimate):
-            log_z = float(log_z)
+            log_z = _number(log_z)
         known = not isinstance(log_z, LogZEstimate)
         parts, variance = [], 0.0
         batches = items.split(max(1, chunk // particles) if annealed else 1000)
@@ -252,7 +258,13 @@ def _unnormalized(
                 else:
                     parts.append(model.variational_bound(batch).double().cpu())
                 bar.advance()
-    per_item = torch.cat(parts) - (log_z if known else log_z.log_z.item())
+    found = torch.cat(parts)
+    if not found.isfinite().all():
+        raise ValueError(
+            f"log p*(x) is not finite in {int((~found.isfinite()).sum())} of {len(found)} items: are the "
+            f"parameters of {type(model).__name__}?"
+        )
+    per_item = found - (log_z if known else log_z.log_z.item())
     num = len(per_item)
     error_of_log_z = 0.0 if known else log_z.relative_error.item()
     exact = EXACT if known else ESTIMATE
@@ -267,6 +279,15 @@ def _unnormalized(
         bound=None if annealed or model.bound_is_exact else "elbo",
         log_z=log_z,
     )
+
+
+def _number(log_z: Any) -> float:
+    """An exact log Z as a number."""
+    single = log_z.numel() == 1 if isinstance(log_z, Tensor) else isinstance(log_z, int | float)
+    if isinstance(log_z, bool) or not single or not math.isfinite(log_z):
+        came = f"a tensor of shape {tuple(log_z.shape)}" if isinstance(log_z, Tensor) else repr(log_z)
+        raise ValueError(f"log_z must be an estimate by inference.ais, or a finite number, got {came}")
+    return float(log_z)
 
 
 def _log_of_mean(program: Program, batch: Tensor, particles: int, at_a_time: int) -> tuple[Tensor, Tensor]:

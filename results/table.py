@@ -264,8 +264,8 @@ def flow_timings() -> list[str]:
 def machine_timings() -> list[str]:
     """The rows on learning by contrast beside scikit-learn's."""
     lines = [
-        "| PCD-1, RBM 784-500, batch 100, an epoch: scikit-learn's time over ours | aim | 1 thread | 2 threads "
-        "|",
+        "| PCD-1, RBM 784-500, batch 100: scikit-learn's time of an epoch over ours | aim | 1 thread "
+        "| 2 threads |",
         "|---|---|---|---|",
     ]
     for dtype, what, aim in (

@@ -111,6 +111,45 @@ def test_a_learning_curve_is_not_flattened_by_its_first_epochs():
     assert len(figure.axes[0].lines) == 1, "no validation items"
 
 
+def test_a_contrast_is_drawn_apart_from_the_likelihood():
+    history = [{"epoch": epoch, "train": -0.1 * epoch, "valid": 30.0 - epoch} for epoch in range(1, 25)]
+    above, below = learning_curve(history, contrast="a contrast").axes
+    assert [line.get_label() for line in above.lines] == ["validation items"]
+    assert above.get_ylim()[0] > 0 and not above.get_title(loc="left")
+    assert below.lines[0].get_label() == "training items" and below.get_title(loc="left") == "a contrast"
+    (alone,) = learning_curve([{"epoch": 1, "train": -0.1}], contrast="a contrast").axes
+    assert alone.get_title(loc="left") == "a contrast"
+
+
+@pytest.mark.parametrize(
+    ("objective", "arguments", "said"),
+    [
+        ("elbo", {}, None),
+        ("contrastive-divergence", {}, "contrast of data and chains, nats (no likelihood)"),
+        ("persistent-contrastive-divergence", {}, "contrast of data and chains, nats (no likelihood)"),
+        (
+            "persistent-contrastive-divergence",
+            {"label_weight": 0.5},
+            "contrast of data and chains and loss of labels, nats (no likelihood)",
+        ),
+    ],
+)
+def test_the_configuration_tells_whether_the_loss_is_a_contrast(
+    tmp_path, monkeypatch, objective, arguments, said
+):
+    seen = []
+    monkeypatch.setattr(
+        "zoo.cli.pictures.learning_curve",
+        lambda history, contrast: seen.append(contrast) or item_grid(torch.zeros(1, 2)),
+    )
+    run = RunFolder(tmp_path)
+    run.save_history([{"epoch": 1, "train": 3.0}])
+    monkeypatch.setattr(run, "config", lambda: {"objective": objective, "objective_arguments": arguments})
+    model = VAE((8, 8), latent_dim=2, hidden=(4,))
+    assert "learning_curve.png" in draw_pictures(model, SimpleNamespace(test=Split(torch.ones(3, 8, 8))), run)
+    assert seen == [said]
+
+
 @pytest.mark.parametrize(
     ("shape", "arguments", "expected"),
     [

@@ -164,7 +164,7 @@ def test_the_recipe_names_the_annealing_and_evaluate_another(zoo, tmp_path, monk
         (("vae", "--chains", 5), "the objective elbo takes no chains"),
         (("vae", "--sweeps", 5), "the objective elbo takes no sweeps"),
         (("vae", "--label-weight", 1), "the objective elbo takes no label_weight"),
-        (("rbm", "--data", "red-wine"), "dbm has no recipe for red-wine"),
+        (("dbm", "--data", "red-wine"), "dbm has no recipe for red-wine"),
     ],
 )
 def test_a_training_that_cannot_be_ends_in_one_line(refused, words, said):
@@ -211,7 +211,7 @@ def test_the_table_is_readable(zoo, own, capsys, monkeypatch):
             *there,
             "log Z from below, nats",
             "log Z from above, nats",
-            "-log p(x) by either, nats",
+            "-log p(x) if log Z is either, nats",
         ):
             assert words in text, words
         assert "energy of chains, R-hat" in text and "q(y | x)" not in text
@@ -295,6 +295,39 @@ def test_an_open_interval_has_no_end():
     rows = likelihood_rows(metrics)
     assert "within unknown … 10.25" in rows[0][2] and "unknown … 20.25" in rows[2][2]
     assert undirected_figures._finite(-math.inf) is None and undirected_figures._finite(1.0) == 1.0
+
+
+@pytest.mark.parametrize(("chains", "worth", "warned"), [(5, 4.9, True), (5, 5.0, False), (1, 1.0, False)])
+def test_rows_say_that_few_chains_carry_the_weight(chains, worth, warned):
+    metrics = metrics_with()
+    metrics["test"]["log_z"] |= {"chains": chains, "effective_sample_size": worth}
+    below, above, *_ = likelihood_rows(metrics)
+    assert ("; too few chains carry the weight: take more steps" in below[2]) == warned
+    assert "too few" not in above[2]
+
+
+@pytest.mark.parametrize(
+    ("gap", "error", "said"),
+    [
+        (0.0123, 0.00021, "0.01230 ± 0.00021"),
+        (3.2149, 0.0996, "3.21 ± 0.10"),
+        (310.4, 123.4, "310 ± 123"),
+        (0.5, None, "0.500"),
+        (0.5, 0.0, "0.500"),
+    ],
+)
+def test_an_error_has_two_digits_that_count(gap, error, said):
+    metrics = metrics_with()
+    metrics["test"]["posterior"] = {
+        "gap": gap,
+        "gap_standard_error": error,
+        "items": 2,
+        "particles": 1,
+        "nats_per_item": 20.0,
+        "bound_nats_per_item": 20.1,
+    }
+    (row,) = [row for row in likelihood_rows(metrics) if row[0].startswith("what mean field loses")]
+    assert row[1] == said
 
 
 def test_drawn_says_how():
@@ -392,7 +425,9 @@ def test_anomalies_are_told_with_one_log_z_for_all(zoo, own, capsys, monkeypatch
     figures = read(run / "anomaly.json")
     assert (figures["kind"], figures["bound"]) == ("lower bound", "elbo")
     assert figures["against"]["transposed"]["auc"] > 0.8
-    assert "bounded from below by mean field, with an estimated log Z" in shown(capsys)
+    text = shown(capsys)
+    assert "-log p(x) per item, bounded from above (≤):" in text
+    assert "log p(x) is bounded from below by mean field, with an estimated log Z" in text
 
 
 # Pictures

@@ -250,6 +250,17 @@ def test_it_says_what_it_is():
     )
 
 
+def test_it_says_where_it_can_tell_little():
+    assert str(of_weights(1.0)) == "log Z = 0.000 nats by AIS, no interval from one chain (1 chain, 10 steps)"
+    warning = "; too few chains carry the weight: take more steps)"
+    assert str(of_weights(*[1e-9] * 9, 1.0)).endswith(
+        "(10 chains, 10 steps, worth 1 of equal weight" + warning
+    )
+    assert str(of_weights(*[1.0] * 6)).endswith("worth 6 of equal weight)")
+    one = inference.ais(ToGaussian(torch.ones(1)), chains=2, betas=1)
+    assert str(one) == "log Z of 1 density by AIS, 2 chains, 1 step"
+
+
 def test_float32_machine_is_weighted_in_float64():
     estimate = inference.ais(zoo.RBM((4,), 3), chains=4, betas=3)
     assert estimate.log_z.dtype == estimate.log_weights.dtype == estimate.log_z_start.dtype == torch.float64
@@ -269,6 +280,12 @@ def test_float32_machine_is_weighted_in_float64():
         ({"betas": torch.tensor([0.0, math.nan, 1.0])}, "betas must rise from 0 to 1"),
         ({"betas": torch.tensor([0.0])}, "betas must rise from 0 to 1"),
         ({"betas": torch.tensor([[0.0, 1.0]])}, "betas must rise from 0 to 1"),
+        ({"chains": 2.5}, "chains must be an integer of at least 1, got 2.5"),
+        ({"chains": "9"}, "chains must be an integer of at least 1, got '9'"),
+        ({"chains": True}, "chains must be at least 1, got True"),
+        ({"betas": True}, "betas must be at least 1, got True"),
+        ({"betas": None}, "betas must rise from 0 to 1, or be their number, got None"),
+        ({"betas": "a"}, "betas must rise from 0 to 1, or be their number, got 'a'"),
         ({"betas": 10.0}, r"betas must rise from 0 to 1, got \[10.0\]"),
     ],
 )

@@ -498,7 +498,7 @@ def test_a_pair_that_cannot_be_is_refused(build, layer, said):
     ("settings", "said"),
     [
         ({"sweeps": 0}, "sweeps must be at least 1, got 0"),
-        ({"label_weight": -0.5}, "label_weight must be at least 0, got -0.5"),
+        ({"label_weight": -0.5}, "label_weight must be a number of at least 0, got -0.5"),
         ({"validation_betas": 0}, "validation_betas must be at least 1, got 0"),
     ],
 )
@@ -561,3 +561,51 @@ def test_a_model_of_ones_own_is_learnt():
     objective = PersistentContrastiveDivergence(model, sweeps=3, num_chains=500)
     inference.fit(objective, same_sign, epochs=60, batch_size=100, lr=0.1, momentum=0.5, progress=False)
     assert model.coupling.item() == pytest.approx(math.atanh(0.5), abs=0.12)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_label_weight_is_a_number(weight):
+    with pytest.raises(ValueError, match="label_weight must be a number of at least 0"):
+        ContrastiveDivergence(zoo.RBM((4,), 3, num_classes=2), label_weight=weight)
+
+
+def test_label_weight_wants_a_label_unit_and_labels():
+    with pytest.raises(ValueError, match="label_weight expects a model with a label unit, and RBM has none"):
+        ContrastiveDivergence(zoo.RBM((4,), 3), label_weight=1.0)
+    weighted = ContrastiveDivergence(zoo.RBM((4,), 3, num_classes=2), label_weight=1.0)
+    with pytest.raises(ValueError, match="label_weight expects items with labels, got items alone"):
+        weighted.check(torch.ones(2, 4))
+
+
+def test_a_machine_may_change_its_type_after_the_objective_was_built():
+    machine = zoo.RBM((4,), 3)
+    objective = PersistentContrastiveDivergence(machine, num_chains=5)
+    machine.double()
+    inference.fit(objective, torch.ones(6, 4).double(), epochs=1, progress=False)
+    assert objective.chain_v.dtype == torch.float64
+
+
+def test_a_pair_moves_its_whole_machine():
+    machine = zoo.DBM((4,), (3, 2))
+    machine.pair(1).double()
+    assert {value.dtype for value in machine.state_dict().values()} == {torch.float64, torch.int64}
+    objective = ContrastiveDivergence(machine.pair(0))
+    with pytest.raises(ValueError, match="a pair of layers is trained without labels"):
+        objective.check((torch.ones(2, 4), torch.zeros(2)))
+
+
+def test_real_units_refuse_entries_that_never_vary():
+    objective = ContrastiveDivergence(zoo.RBM((4,), 3, visible="gaussian"))
+    x = torch.randn(6, 4)
+    x[:, 2] = 1.0
+    with pytest.raises(ValueError, match="RBM expects entries that vary between the training items"):
+        inference.fit(objective, x, epochs=1, progress=False)
+
+
+def test_half_precision_does_not_round_what_validation_shows():
+    objective = PersistentContrastiveDivergence(zoo.RBM((4,), 3)).eval()
+    x = torch.eye(4)
+    with torch.no_grad():
+        whole = objective(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(objective(x), whole)

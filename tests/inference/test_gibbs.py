@@ -466,3 +466,15 @@ def test_validation_is_on_for_the_first_sweep_and_costs_nothing_after():
 def test_the_zoos_machines_and_nothing_else_have_blocks():
     assert isinstance(zoo.RBM((4,), hidden=2), HasBlocks)
     assert not isinstance(zoo.FVSBN((4,)), HasBlocks)
+
+
+@pytest.mark.parametrize("value", [2.7, True, "1", None])
+def test_a_clamped_label_is_no_number_that_would_be_rounded(value):
+    kernel = inference.BlockGibbs(zoo.RBM((4,), hidden=3, num_classes=4), clamped={"y": value})
+    with pytest.raises(ValueError, match="expected the clamped value of y"):
+        kernel.prepare(kernel.start(2))
+
+
+def test_clamped_is_a_dict():
+    with pytest.raises(ValueError, match="expected clamped to be a dict by the names of sites, got int"):
+        inference.BlockGibbs(zoo.RBM((4,), hidden=3), clamped=5)

@@ -395,3 +395,23 @@ def test_import_is_lazy():
     assert all(getattr(inference, name) is not None for name in inference.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = inference.nothing
+
+
+def test_the_program_of_a_machine_is_refused_since_its_log_z_would_be_left_out():
+    rbm = zoo.RBM((4,), hidden=3)
+    with pytest.raises(ValueError, match="expected RBM itself, whose density is unnormalised"):
+        inference.log_likelihood(rbm.model, torch.ones(2, 4), guide=rbm.guide, progress=False)
+
+
+@pytest.mark.parametrize("log_z", [float("nan"), float("inf"), True, "1", torch.ones(2)])
+def test_an_exact_log_z_is_one_finite_number(log_z):
+    with pytest.raises(ValueError, match="log_z must be an estimate by inference.ais, or a finite number"):
+        inference.log_likelihood(zoo.RBM((4,), hidden=3), torch.ones(2, 4), log_z=log_z, progress=False)
+
+
+def test_a_machine_that_is_not_finite_has_no_likelihood():
+    rbm = zoo.RBM((4,), hidden=3)
+    with torch.no_grad():
+        rbm.W[0][0, 0] = float("nan")
+    with pytest.raises(ValueError, match="not finite in 2 of 2 items: are the parameters of RBM"):
+        inference.log_likelihood(rbm, torch.ones(2, 4), log_z=1.0, progress=False)

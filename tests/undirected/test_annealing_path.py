@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import inference
 from tests.undirected.machines import (
     ALL,
     BINARY,
@@ -196,3 +197,23 @@ def test_posterior_of_an_rbm_is_where_its_path_starts():
     place = path.start(4)
     ratio = path.log_ratio(place, 0.0, 1.0)
     assert torch.allclose(ratio, ratio[0].expand_as(ratio))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: {}, "expected values of h_1, as the last state of chains has them, got none"),
+        (lambda state: {"v": state["v"]}, "of chains has them, got v"),
+        (lambda state: None, "got NoneType"),
+        (lambda state: state | {"h_1": 7 * state["h_1"]}, "h_1 to be values that its units have"),
+        (lambda state: state | {"v": state["v"][:, :3]}, r"v of shape \(chains, 4\), got \(6, 3\)"),
+        (lambda state: state | {"h_2": state["h_2"].double()}, "h_2 in torch.float32, got torch.float64"),
+        (lambda state: state | {"v": state["v"][:5]}, r"many chains of every layer, got \[\(5,\), \(6,\)\]"),
+    ],
+)
+def test_a_place_is_made_of_a_whole_state_alone(change, message):
+    machine = DBM((4,), (3, 2))
+    state = machine.initial_state(6) | {"h_1": torch.ones(6, 3)}
+    inference.reverse_ais(machine, state, betas=2)
+    with pytest.raises(ValueError, match=message):
+        inference.reverse_ais(machine, change(state), betas=2)

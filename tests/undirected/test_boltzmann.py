@@ -1,5 +1,6 @@
 """Boltzmann machines against their joint distribution, enumerated or integrated."""
 
+import re
 from itertools import combinations
 
 import pyro
@@ -407,13 +408,45 @@ def test_seed_reproduces_the_draw_and_leaves_the_generator():
         ({"hidden": ()}, r"hidden must be numbers of units of at least 1, got \(\)"),
         ({"hidden": (3, 0)}, r"at least 1, got \(3, 0\)"),
         ({"visible": "poisson"}, "visible must be one of bernoulli, gaussian, got 'poisson'"),
+        *(
+            (
+                {"hidden": hidden},
+                f"hidden must be numbers of units of at least 1, got {re.escape(repr(hidden))}$",
+            )
+            for hidden in ("3", None, 5, 2.5, (2.5,), (3, True), ("3",), ([5],))
+        ),
         ({"num_classes": 1}, "num_classes must be at least 2, or None, got 1"),
+        ({"num_classes": 2.5}, "num_classes must be an integer of at least 2, or None, got 2.5"),
+        ({"num_classes": "3"}, "num_classes must be an integer of at least 2, or None, got '3'"),
+        ({"num_classes": True}, "num_classes must be at least 2, or None, got True"),
         ({"event_shape": (0,)}, r"sides of at least 1, got \(0,\)"),
     ],
 )
 def test_settings_are_checked(settings, message):
     with pytest.raises(ValueError, match=message):
         BoltzmannMachine(**{"event_shape": (4,), "hidden": (3,)} | settings)
+
+
+@pytest.mark.parametrize("hidden", ["3", None, [5], (5,), 2.5, True, 0])
+def test_an_rbm_has_one_number_of_hidden_units(hidden):
+    message = f"hidden must be a number of units of at least 1, got {re.escape(repr(hidden))}$"
+    with pytest.raises(ValueError, match=message):
+        RBM((4,), hidden)
+
+
+def test_layers_that_are_not_there_are_named():
+    machine = DBM((4,), hidden=(3, 2))
+    v, h = torch.zeros(5, 4), torch.zeros(5, 2)
+    with pytest.raises(ValueError, match="^DBM has the layers v, h_1, h_2, got 'h_9'$"):
+        machine.conditional("h_9", {"v": v, "h_2": h})
+    with pytest.raises(
+        ValueError, match="^the conditional of h_1 expects values of v and h_2, got none for h_2$"
+    ):
+        machine.conditional("h_1", {"v": v})
+    with pytest.raises(ValueError, match="expects values of h_2, got none for h_2"):
+        DBM((4,), hidden=(3, 2, 2)).conditional("h_3", {})
+    with pytest.raises(ValueError, match="^DBM has the layers v, h_1, h_2, got 'h'$"):
+        machine.free_energy({"v": v, "h_2": h, "h": h})
 
 
 def test_labels_are_checked():
@@ -432,6 +465,10 @@ def test_labels_are_checked():
         labelled.sample(2, y=3)
     with pytest.raises(ValueError, match="sweeps must be at least 1, got 0"):
         plain.sample(2, sweeps=0)
+    with pytest.raises(ValueError, match="sweeps must be an integer of at least 1, got 2.5"):
+        plain.sample(2, sweeps=2.5)
+    with pytest.raises(ValueError, match="sweeps must be at least 1, got True"):
+        plain.sample(2, sweeps=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

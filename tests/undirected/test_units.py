@@ -83,3 +83,9 @@ def test_real_units_cannot_be_enumerated():
     ):
         GaussianUnits((2,)).configurations(FIELD)
     assert Units((2,), 2).count == math.inf
+
+
+def test_half_precision_draws_rare_ones_as_often_as_they_are():
+    field = torch.full((500_000,), -7.0, dtype=torch.bfloat16)
+    rare = BernoulliUnits((500_000,)).sample(field).mean().item()
+    assert rare == pytest.approx(torch.tensor(-7.0).sigmoid().item(), rel=0.2)

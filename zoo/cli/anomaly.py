@@ -280,7 +280,7 @@ def _print(figures: dict[str, Any]) -> None:
         )
     how = {
         "exact": "exact",
-        "lower bound": f"bounded from below {drawn(figures)}",
+        "lower bound": f"bounded from above (≤):\nlog p(x) is bounded from below {drawn(figures)}",
         "estimate": f"estimated{', ' if drawn(figures) else ''}{drawn(figures)}",
     }
     console = Console(highlight=False)

@@ -63,7 +63,8 @@ def draw_pictures(model: "GenerativeModel", dataset: "Dataset", run: "RunFolder"
         pictures["energy-trace.png"] = lambda: energy_trace(model, dataset.test.x)
     history = run.history()
     if history:
-        pictures["learning_curve.png"] = lambda: learning_curve(history)
+        contrast = _contrast(run.config())
+        pictures["learning_curve.png"] = lambda: learning_curve(history, contrast=contrast)
     drawn = []
     for name, draw in pictures.items():
         try:
@@ -177,24 +178,50 @@ def completions(
     )
 
 
-def learning_curve(history: list[dict[str, float]]) -> Figure:
-    """Loss in nats per item against the epoch, for training and validation items."""
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
-    axes = figure.add_subplot()
+def learning_curve(history: list[dict[str, float]], *, contrast: str | None = None) -> Figure:
+    """Loss in nats per item against the epoch, for training and validation items.
+
+    Args:
+        history: A row for each epoch.
+        contrast: What the loss of the training is, where it is no likelihood: the title of a panel of its
+            own, below that of the validation.
+    """
+    labels = {"train": "training items", "valid": "validation items"}
+    names = [name for name in labels if name in history[0]]
+    panels = [names]
+    if contrast is not None:
+        panels = [panel for panel in (["valid"], ["train"]) if panel[0] in names]
+    figure = Figure(figsize=(5, 3.2 + 1.8 * (len(panels) - 1)), layout="constrained")
+    ratios = [5, 3][: len(panels)]
+    rows = figure.subplots(len(panels), sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
     epochs = [row["epoch"] for row in history]
-    for name, label in (("train", "training items"), ("valid", "validation items")):
-        if name in history[0]:
+    for axes, panel in zip(rows, panels, strict=True):
+        for name in panel:
             marker = "o" if len(history) == 1 else None
-            axes.plot(epochs, [row[name] for row in history], label=label, marker=marker)
-    losses = sorted(row[name] for row in history for name in ("train", "valid") if name in row)
-    if len(losses) > 20:
-        margin = 0.05 * (losses[int(0.95 * len(losses))] - losses[0])
-        axes.set_ylim(losses[0] - margin, losses[int(0.95 * len(losses))] + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("loss, nats per item")
-    axes.legend()
+            colour = f"C{list(labels).index(name)}"
+            axes.plot(epochs, [row[name] for row in history], label=labels[name], marker=marker, color=colour)
+        if contrast is not None and panel == ["train"]:
+            axes.axhline(0, color="black", linewidth=0.6)
+            axes.set_title(contrast, fontsize=9, loc="left")
+            axes.set_ylabel("nats")
+        else:
+            losses = sorted(row[name] for row in history for name in panel)
+            if len(losses) > 20:
+                margin = 0.05 * (losses[int(0.95 * len(losses))] - losses[0])
+                axes.set_ylim(losses[0] - margin, losses[int(0.95 * len(losses))] + margin)
+            axes.set_ylabel("loss, nats per item")
+        axes.legend()
+    rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    rows[-1].set_xlabel("epoch")
     return figure
+
+
+def _contrast(config: dict[str, Any]) -> str | None:
+    """What the loss of a training by contrast is; None where it is the figure that validation shows too."""
+    if config["objective"] not in ("contrastive-divergence", "persistent-contrastive-divergence"):
+        return None
+    labels = " and loss of labels" if config["objective_arguments"].get("label_weight") else ""
+    return f"contrast of data and chains{labels}, nats (no likelihood)"
 
 
 def log_prob_histograms(test: Tensor, against: dict[str, Tensor]) -> Figure:

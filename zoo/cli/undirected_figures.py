@@ -66,7 +66,6 @@ def likelihood_figures(
         "interval": [_finite(-high), _finite(-low)],
         "log_z": {
             **_ends(log_z),
-            "effective_sample_size": log_z.effective_sample_size.item(),
             "reverse": {**_ends(reverse), "from": "the machine's own chains, as good as those are"},
         },
     }
@@ -97,6 +96,7 @@ def _ends(estimate: "LogZEstimate") -> dict[str, Any]:
         "high": _finite(high),
         "chains": len(estimate.log_weights),
         "betas": estimate.betas,
+        "effective_sample_size": estimate.effective_sample_size.item(),
     }
 
 
@@ -147,16 +147,17 @@ def likelihood_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "log Z from below, nats",
             f"{log_z['estimate']:.2f}",
-            f"95 % within {_end(log_z['low'])} … {_end(log_z['high'])}; low on average; by {how}",
+            f"95 % within {_end(log_z['low'])} … {_end(log_z['high'])}; low on average; by {how}"
+            f"{_warning(log_z)}",
         ),
         (
             "log Z from above, nats",
             f"{reverse['estimate']:.2f}",
             f"95 % within {_end(reverse['low'])} … {_end(reverse['high'])}; high on average, if the chains "
-            "that it starts from, of the machine itself, are draws from it",
+            f"that it starts from, of the machine itself, are draws from it{_warning(reverse)}",
         ),
         (
-            "-log p(x) by either, nats",
+            "-log p(x) if log Z is either, nats",
             " … ".join(
                 f"{end:.2f}"
                 for end in sorted(
@@ -173,7 +174,7 @@ def likelihood_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
         rows.append(
             (
                 "what mean field loses, nats",
-                f"{posterior['gap']:.3f}" + ("" if error is None else f" ± {error:.3f}"),
+                _with_error(posterior["gap"], error),
                 f"KL from q(h | v) to p(h | v): -log p(x) of {counted(posterior['items'], 'test item')} is "
                 f"{posterior['nats_per_item']:.2f} by annealing, {counted(posterior['particles'], 'chain')} "
                 f"each, and the bound {posterior['bound_nats_per_item']:.2f}",
@@ -196,6 +197,22 @@ def _chains_row(chains: dict[str, Any]) -> tuple[str, str, str]:
         f"{words} ({kept}; 1 is agreement); worth {counted(round(worth), 'independent draw')}, one in "
         f"{counted(max(1, round(time)), 'sweep')}",
     )
+
+
+def _warning(estimate: dict[str, Any]) -> str:
+    """That few chains carry the weight, where they do; runs from before it was written down say nothing."""
+    from inference.annealing import FEW, TOO_FEW
+
+    few = estimate["chains"] > 1 and estimate.get("effective_sample_size", FEW) < FEW
+    return f"; {TOO_FEW}" if few else ""
+
+
+def _with_error(value: float, error: float | None) -> str:
+    """A figure and its standard error, which has two significant digits; the figure has as many decimals."""
+    if not error or not math.isfinite(error):
+        return f"{value:.3f}"
+    decimals = max(0, 1 - int(f"{error:.1e}".split("e")[1]))
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
 def _end(value: float | None) -> str:

@@ -92,11 +92,40 @@ class Annealing:
         return self._with_fields(values)
 
     def at(self, state: "State") -> Kept:
-        """The place of given values, ``(num, ...)``, of all free layers that are kept."""
+        """The place of given values, ``(num, ...)``, of at least the layers that are kept.
+
+        Raises:
+            ValueError: If one of these is missing, or values of a layer are none of its units'.
+        """
         names = self.machine.names
+        given = state if isinstance(state, dict) else {}
+        if any(names[layer] not in given for layer in self.kept):
+            came = ", ".join(given) or "none" if isinstance(state, dict) else type(state).__name__
+            raise ValueError(
+                f"expected values of {', '.join(names[layer] for layer in self.kept)}, as the last state of "
+                f"chains has them, got {came}"
+            )
+        leads = {self._lead(layer, state[name]) for layer, name in enumerate(names) if name in state}
+        if len(leads) > 1:
+            raise ValueError(f"expected as many chains of every layer, got {sorted(map(tuple, leads))}")
         return self._with_fields(
             [self.machine.statistic(names[layer], state[names[layer]]) for layer in self.kept]
         )
+
+    def _lead(self, layer: int, value: Tensor) -> torch.Size:
+        """The dimensions of the chains; refuses values that a layer cannot have."""
+        name, units = self.machine.names[layer], self.machine.units[layer]
+        flat = units.flat(self.machine.b[0])
+        if not isinstance(value, Tensor) or value.shape[value.dim() - len(units.shape) :] != units.shape:
+            came = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(
+                f"expected {name} of shape (chains, {', '.join(map(str, units.shape))}), got {came}"
+            )
+        if value.dtype != flat.sample().dtype:
+            raise ValueError(f"expected {name} in {flat.sample().dtype}, got {value.dtype}")
+        if not (value.isfinite().all() and flat.support.check(value).all()):
+            raise ValueError(f"expected {name} to be values that its units have, got others")
+        return value.shape[: value.dim() - len(units.shape)]
 
     def log_ratio(self, state: Kept, before: float, after: float) -> Tensor:
         """The log of p*_after / p*_before where the chain is, in nats, float64, shape ``(num, ...)``."""

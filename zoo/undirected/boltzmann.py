@@ -1,6 +1,7 @@
 """What all Boltzmann machines of layers share: energy, block conditionals, mean field, the Pyro program."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
 from typing import Literal, NamedTuple, get_args
 
 import pyro
@@ -10,7 +11,7 @@ from pyro.distributions import Distribution, constraints
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from zoo.model import MISSING, GenerativeModel, check_labels
+from zoo.model import MISSING, GenerativeModel, check_labels, refuse_constant_entries
 from zoo.undirected import enumeration
 from zoo.undirected.annealing import Annealing
 from zoo.undirected.pair import Pair
@@ -77,12 +78,13 @@ class BoltzmannMachine(GenerativeModel):
         centred: bool = False,
     ) -> None:
         super().__init__(event_shape)
-        if not hidden or min(hidden) < 1:
-            raise ValueError(f"hidden must be numbers of units of at least 1, got {hidden}")
+        if not isinstance(hidden, Sequence) or not hidden or not all(is_count(num) for num in hidden):
+            raise ValueError(f"hidden must be numbers of units of at least 1, got {hidden!r}")
         if visible not in get_args(Visible):
             raise ValueError(f"visible must be one of {', '.join(get_args(Visible))}, got {visible!r}")
-        if num_classes is not None and num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, or None, got {num_classes}")
+        if num_classes is not None and not is_count(num_classes, least=2):
+            integer = "" if isinstance(num_classes, Integral) else "an integer of "
+            raise ValueError(f"num_classes must be {integer}at least 2, or None, got {num_classes!r}")
         self.support = constraints.boolean if visible == "bernoulli" else constraints.real
         self.num_classes = num_classes
         self.centred = centred
@@ -118,13 +120,16 @@ class BoltzmannMachine(GenerativeModel):
                 ``(..., units)`` floats may hold probabilities, and so may ``y``, as ``(..., classes)``.
 
         Raises:
-            ValueError: If it lacks two neighbouring layers, whose sum has no closed form.
+            ValueError: If it lacks two neighbouring layers, whose sum has no closed form, or names one that
+                there is not.
 
         Example:
             >>> machine = BoltzmannMachine((4,), (3, 2))
             >>> machine.free_energy({"v": torch.ones(5, 4), "h_2": torch.zeros(5, 2)}).shape
             torch.Size([5])
         """
+        for name in state:
+            self._number(name)
         return self._free_energy(state)[0]
 
     def contrast(self, positive: State, negative: State) -> tuple[Tensor, State]:
@@ -146,7 +151,7 @@ class BoltzmannMachine(GenerativeModel):
             fields = {layer: field[num:] for layer, field in fields.items()}
         else:  # labels of the chains beside probabilities of the items' labels
             energies, fields = self._free_energy(negative)
-            difference = self.free_energy(positive).mean() - energies.mean()
+            difference = self._free_energy(positive)[0].mean() - energies.mean()
         with torch.no_grad():
             drawn = {
                 self.names[layer]: self.units[layer].value(self.units[layer].sample(field))
@@ -232,12 +237,22 @@ class BoltzmannMachine(GenerativeModel):
             name: One of ``names``.
             state: Values of at least its neighbours.
 
+        Raises:
+            ValueError: If there is no such layer, or the state lacks one of its neighbours.
+
         Example:
             >>> machine = BoltzmannMachine((2, 2), (3,))
             >>> machine.conditional("h_1", {"v": torch.ones(5, 2, 2)}).mean.shape
             torch.Size([5, 3])
         """
-        layer = self.names.index(name)
+        layer = self._number(name)
+        near = [self.names[other] for other, _ in self.neighbours(layer)]
+        missing = [other for other in near if other not in state]
+        if missing:
+            raise ValueError(
+                f"the conditional of {name} expects values of {' and '.join(near)}, got none for "
+                f"{' and '.join(missing)}"
+            )
         return self.units[layer].distribution(self._field(layer, self._shifted_neighbours(layer, state)))
 
     def blocks(self) -> tuple[Block, ...]:
@@ -416,8 +431,9 @@ class BoltzmannMachine(GenerativeModel):
 
     def _sample(self, num: int, y: Tensor | int | None = None, sweeps: int = 1000) -> Tensor:
         """Anneals half of the sweeps from independent units to the machine, and runs it for the others."""
-        if sweeps < 1:
-            raise ValueError(f"sweeps must be at least 1, got {sweeps}")
+        if not is_count(sweeps):
+            integer = "" if isinstance(sweeps, Integral) else "an integer of "
+            raise ValueError(f"sweeps must be {integer}at least 1, got {sweeps!r}")
         if y is not None:
             y = torch.as_tensor(y, device=self.b[0].device)
             y = y.expand(num) if y.dim() == 0 else y
@@ -544,6 +560,12 @@ class BoltzmannMachine(GenerativeModel):
                     statistics[layer] = self.units[layer].statistic(value)
         return statistics
 
+    def _number(self, name: str) -> int:
+        """The number of a layer."""
+        if name not in self.names:
+            raise ValueError(f"{type(self).__name__} has the layers {', '.join(self.names)}, got {name!r}")
+        return self.names.index(name)
+
     def _mean(self, layer: int) -> Tensor:
         return getattr(self, f"mean_{layer}")
 
@@ -581,6 +603,11 @@ class BoltzmannMachine(GenerativeModel):
         if y is not None:
             self._check_labels(y, len(x), lowest=MISSING)
 
+    def check_training(self, x: Tensor, y: Tensor | None = None) -> None:
+        """Refuses real entries that are the same in all items: their scale would shrink without end."""
+        if self.support is constraints.real:
+            refuse_constant_entries(type(self).__name__, x)
+
     def _check_labels(self, y: Tensor, num: int, *, lowest: int = 0) -> None:
         check_labels(y, num, self._classes(), lowest=lowest)
 
@@ -588,6 +615,11 @@ class BoltzmannMachine(GenerativeModel):
         if self.num_classes is None:
             raise ValueError(f"{type(self).__name__} has no label unit; build it with num_classes")
         return self.num_classes
+
+
+def is_count(value: object, *, least: int = 1) -> bool:
+    """Whether something is an integer, and no bool, of at least so much."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def _over_processes(mean: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ class DBM(BoltzmannMachine):
             "objective": "persistent-contrastive-divergence",
             "objective_arguments": {"sweeps": 5},
             "fit": {"epochs": 100, "lr": 1e-2, "momentum": 0.9, "schedule": "cosine"},
+            "annealing": {"chains": 100, "betas": 20_000},
         },
     }
 

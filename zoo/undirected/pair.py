@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zoo.undirected.boltzmann import Block, BoltzmannMachine, State
 
 
@@ -99,9 +101,16 @@ class Pair(nn.Module):
         """As `BoltzmannMachine.track`, of the lower layer: a machine that is trained is not started anew."""
         self.machine[0].track(state)
 
-    def check(self, x: Tensor) -> None:
-        """As `BoltzmannMachine.check`."""
+    def check(self, x: Tensor, y: Tensor | None = None) -> None:
+        """As `BoltzmannMachine.check`; a pair takes no labels."""
+        if y is not None:
+            raise ValueError("a pair of layers is trained without labels, got some")
         self.machine[0].check(x)
+
+    def _apply(self, fn: "Callable[..., Tensor]", recurse: bool = True) -> "Pair":
+        """Moves the whole machine: its other layers and its running means belong to what a pair does."""
+        self.machine[0]._apply(fn, recurse)
+        return self
 
     def _upwards(self, value: Tensor) -> Tensor:
         return linear(self.copies_below * self.lower.statistic(value), self.W.T, self.c)

@@ -7,7 +7,7 @@ References:
     | Classification using Discriminative Restricted Boltzmann Machines (Larochelle & Bengio, 2008)
 """
 
-from zoo.undirected.boltzmann import BoltzmannMachine, Visible
+from zoo.undirected.boltzmann import BoltzmannMachine, Visible, is_count
 
 _WINE = {
     "model": {"hidden": 100, "visible": "gaussian", "centred": True},
@@ -50,6 +50,7 @@ class RBM(BoltzmannMachine):
             "objective": "persistent-contrastive-divergence",
             "objective_arguments": {"sweeps": 5},
             "fit": {"epochs": 100, "lr": 1e-2, "momentum": 0.9, "schedule": "cosine"},
+            "annealing": {"chains": 100, "betas": 20_000},
         },
         "red-wine": _WINE,
         "white-wine": _WINE,
@@ -64,4 +65,6 @@ class RBM(BoltzmannMachine):
         num_classes: int | None = None,
         centred: bool = False,
     ) -> None:
+        if not is_count(hidden):
+            raise ValueError(f"hidden must be a number of units of at least 1, got {hidden!r}")
         super().__init__(event_shape, (hidden,), visible=visible, num_classes=num_classes, centred=centred)
