@@ -142,18 +142,20 @@ def log_partitions() -> list[str]:
     rows = {
         "log Z by AIS, from below, nats": [_within(test["log_z"]) for test in tests],
         "log Z by reverse AIS from chains of the machine": [_within(reverse) for reverse in above],
-        "-log p(v) of test items, bound by mean field": [
-            f"{test['posterior']['bound_nats_per_item']:.2f}" if "posterior" in test else "exact"
+        "-log p(v) of so many first test items, bound by mean field": [
+            f"{test['posterior']['items']}: {test['posterior']['bound_nats_per_item']:.2f}"
+            if "posterior" in test
+            else "exact"
             for test in tests
         ],
-        "the same items, estimate by AIS from the mean field": [
+        "the same, estimate by AIS from the mean field": [
             f"{test['posterior']['nats_per_item']:.2f}" if "posterior" in test else "" for test in tests
         ],
         "KL of mean field from the posterior, nats": [
             f"{test['posterior']['gap']:.3f}" if "posterior" in test else "0" for test in tests
         ],
     }
-    head = " | ".join(f"{titles[name]}, {name.split('-')[1]}" for name in names)
+    head = " | ".join(f"{titles[name]}, {_data(name)}" for name in names)
     return [
         f"| Boltzmann machines, 95 % intervals | {head} |",
         "|---" * (len(names) + 1) + "|",
@@ -164,14 +166,14 @@ def log_partitions() -> list[str]:
 def annealing() -> list[str]:
     """The rows on AIS where log Z is known by enumeration."""
     error, coverage = load("ais-error"), load("ais-coverage")["covered"]
-    machines = load("ais-random-machines")
+    machines, patches = load("ais-random-machines"), load("rbm-patches")
     return [
         "| AIS where log Z is known | aim | reached |",
         "|---|---|---|",
         "| 20 random machines, 1, 2 and 5 steps, 100,000 chains: worst mean of ŵ/Z, standard errors from 1 | "
         f"< 4 | {machines['largest_in_standard_errors']:.1f} |",
         *(
-            f"| RBM of 16 pixels, 100 chains: error of log Ẑ at {betas:,} steps, nats, root mean square | "
+            f"| RBM of 16 pixels, 100 chains: root mean square error of log Ẑ at {betas:,} steps, nats | "
             f"≤ {aim} | {error[f'rms_nats_at_{betas}']:.4f} |"
             for betas, aim in ((100, 0.5), (1000, 0.05), (10_000, 0.005))
         ),
@@ -180,6 +182,8 @@ def annealing() -> list[str]:
             for which, what in (("forward", "forward"), ("reverse", "in reverse"))
         ),
         f"| both together bracket it | ≥ 93 % | {coverage['both']:.1%} |",
+        f"| that RBM, exact nats per patch of the training; independent pixels | | "
+        f"{patches['nats_per_item']:.2f}; {patches['independent_pixels']:.2f} |",
     ]
 
 
@@ -268,11 +272,11 @@ def machine_timings() -> list[str]:
         "| 2 threads |",
         "|---|---|---|---|",
     ]
-    for dtype, what, aim in (
-        ("float64", "theirs fed float64, as it comes", "≥ 1.6"),
-        ("float32", "theirs fed float32, as ours", ""),
+    for name, what, aim in (
+        ("rbm-epoch-double", "theirs fed float64, as it comes", "≥ 1.6"),
+        ("rbm-epoch-single", "theirs fed float32, as ours", ""),
     ):
-        one, two = (load(f"rbm-epoch-{dtype}-{threads}")["ratio"] for threads in (1, 2))
+        one, two = (load(f"{name}-{threads}")["ratio"] for threads in (1, 2))
         lines.append(f"| {what} | {aim} | {one:.2f} | {two:.2f} |")
     return lines
 
@@ -303,6 +307,11 @@ def _kind(test: dict) -> str:
         return "estimate, log Z by AIS" if test["kind"] == "estimate" else "≤, mean field, log Z by AIS"
     how = "draws of noise, mean" if test.get("bound") == "elbo" else "importance samples"
     return f"≤, {test['particles']:,} {how}"
+
+
+def _data(name: str) -> str:
+    """The data set of a result, as people write it."""
+    return {"digits": "digits", "mnist": "MNIST"}[name.split("-")[1]]
 
 
 def _is_there(name: str) -> bool:

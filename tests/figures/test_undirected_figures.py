@@ -26,7 +26,7 @@ def rbm(patches):
     torch.manual_seed(0)
     machine = zoo.RBM((4, 4), hidden=14)
     objective = inference.PersistentContrastiveDivergence(machine)
-    inference.fit(objective, patches, epochs=40, lr=2e-2, schedule="cosine", progress=False)
+    inference.fit(objective, patches, epochs=40, lr=1e-2, schedule="cosine", progress=False)
     return machine
 
 
@@ -78,7 +78,7 @@ def test_error_of_log_z_at_a_hundred_a_thousand_and_ten_thousand_steps(rbm, reco
     """Root mean square over seeds, each of 100 chains."""
     log_z = rbm.log_partition()
     errors = {}
-    for betas, seeds in ((100, 100), (1000, 40), (10_000, 20)):
+    for betas, seeds in ((100, 100), (1000, 40), (10_000, 40)):
         estimates = [inference.ais(rbm, chains=100, betas=betas, seed=seed).log_z for seed in range(seeds)]
         errors[betas] = (torch.stack(estimates) - log_z).square().mean().sqrt().item()
     record_result("ais-error", {f"rms_nats_at_{betas}": error for betas, error in errors.items()})
