@@ -54,7 +54,7 @@ class LikelihoodEstimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """What ``mean`` lies within as far as log Z is uncertain, at 95 %; twice ``mean`` if it is not.
+        """What ``mean`` lies within as far as log Z is uncertain, at 95 %; its ends meet if it is not.
 
         Not symmetric: an error of the mean weight is none of its log. The items' own spread is no part of it.
         """
