@@ -62,10 +62,7 @@ class _Contrast(nn.Module):
                 f"{type(self).__name__} expects a model with blocks, initial_state, posterior and "
                 f"free_energy, got {type(model).__name__}"
             )
-        if sweeps < 1:
-            raise ValueError(f"sweeps must be at least 1, got {sweeps}")
-        if validation_betas < 1:
-            raise ValueError(f"validation_betas must be at least 1, got {validation_betas}")
+        _check_counts(sweeps=sweeps, validation_betas=validation_betas)
         self.module = model if isinstance(model, nn.Module) else None
         self.source = [model]
         self.takes_labels = getattr(model, "num_classes", None) is not None
@@ -229,8 +226,7 @@ class PersistentContrastiveDivergence(_Contrast):
         validation_betas: int = 200,
     ) -> None:
         super().__init__(model, sweeps=sweeps, label_weight=label_weight, validation_betas=validation_betas)
-        if num_chains < 1:
-            raise ValueError(f"num_chains must be at least 1, got {num_chains}")
+        _check_counts(num_chains=num_chains)
         self.num_chains = num_chains
         with torch.no_grad():
             for name, value in model.initial_state(num_chains).items():
@@ -278,3 +274,9 @@ class PersistentContrastiveDivergence(_Contrast):
     def keep(self, state: State) -> None:
         for name, value in state.items():
             getattr(self, f"chain_{name}").copy_(value)
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")

@@ -497,9 +497,10 @@ def test_a_pair_that_cannot_be_is_refused(build, layer, said):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"sweeps": 0}, "sweeps must be at least 1, got 0"),
+        ({"sweeps": 0}, "sweeps must be an integer of at least 1, got 0"),
+        ({"sweeps": 2.5}, "sweeps must be an integer of at least 1, got 2.5"),
         ({"label_weight": -0.5}, "label_weight must be a number of at least 0, got -0.5"),
-        ({"validation_betas": 0}, "validation_betas must be at least 1, got 0"),
+        ({"validation_betas": 0}, "validation_betas must be an integer of at least 1, got 0"),
     ],
 )
 def test_an_argument_below_its_least_is_refused(cls, settings, said):
@@ -508,7 +509,7 @@ def test_an_argument_below_its_least_is_refused(cls, settings, said):
 
 
 def test_no_chains_are_refused():
-    with pytest.raises(ValueError, match="num_chains must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_chains must be an integer of at least 1, got 0"):
         PersistentContrastiveDivergence(rbm(), num_chains=0)
 
 
