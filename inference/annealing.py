@@ -16,6 +16,7 @@ References:
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
 from statistics import NormalDist
@@ -175,16 +176,7 @@ def ais(
     if isinstance(chains, bool) or not isinstance(chains, Integral) or chains < 1:
         integer = "" if isinstance(chains, Integral) else "an integer of "
         raise ValueError(f"chains must be {integer}at least 1, got {chains!r}")
-    start = path.log_z_start
-    with forked_rng(start.device), show_progress("annealing", len(ladder) - 1, enabled=progress) as bar:
-        torch.manual_seed(seed)
-        place = path.start(chains)
-        log_weights = torch.zeros(chains, *start.shape, dtype=torch.float64, device=start.device)
-        for before, after in zip(ladder, ladder[1:], strict=False):
-            log_weights = log_weights + path.log_ratio(place, before, after)
-            place = path.step(place, after)
-            bar.advance()
-    return _estimate(log_weights, start, len(ladder) - 1, place, reverse=False)
+    return _anneal(path, ladder, lambda: path.start(chains), seed=seed, progress=progress)
 
 
 @torch.no_grad()
@@ -214,17 +206,7 @@ def reverse_ais(
         FloatingPointError: As `ais`.
     """
     path, ladder = _path(model), _ladder(betas)[::-1]
-    start = path.log_z_start
-    with forked_rng(start.device), show_progress("annealing", len(ladder) - 1, enabled=progress) as bar:
-        torch.manual_seed(seed)
-        place = path.at(state)
-        log_weights: Tensor | float = 0.0
-        for before, after in zip(ladder, ladder[1:], strict=False):
-            log_weights = log_weights + path.log_ratio(place, before, after)
-            place = path.step(place, after)
-            bar.advance()
-    assert isinstance(log_weights, Tensor)
-    return _estimate(log_weights, start, len(ladder) - 1, place, reverse=True)
+    return _anneal(path, ladder, lambda: path.at(state), seed=seed, progress=progress)
 
 
 def _without_skewness(x: float, a: Tensor) -> Tensor:
@@ -262,7 +244,19 @@ def _ladder(betas: int | Tensor) -> list[float]:
     return ladder.tolist()
 
 
-def _estimate(log_weights: Tensor, start: Tensor, betas: int, place: Any, *, reverse: bool) -> LogZEstimate:
+def _anneal(
+    path: Path, ladder: list[float], begin: Callable[[], Any], *, seed: int, progress: bool
+) -> LogZEstimate:
+    """Runs chains from where they begin along a ladder, up or down, and weighs them."""
+    start, betas, reverse = path.log_z_start, len(ladder) - 1, ladder[0] > ladder[-1]
+    with forked_rng(start.device), show_progress("annealing", betas, enabled=progress) as bar:
+        torch.manual_seed(seed)
+        place = begin()
+        log_weights = torch.zeros((), dtype=torch.float64, device=start.device)
+        for before, after in zip(ladder, ladder[1:], strict=False):
+            log_weights = log_weights + path.log_ratio(place, before, after)
+            place = path.step(place, after)
+            bar.advance()
     if not log_weights.isfinite().all():
         raise FloatingPointError(
             f"{int((~log_weights.isfinite()).sum())} of {log_weights.numel()} weights are not finite: "

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from inference.annealing import ais, reverse_ais
 from inference.objectives import check_items, mean_over_known
-from inference.program import Batch, arguments
+from inference.program import Batch, arguments, check_counts
 
 State = dict[str, Tensor]
 
@@ -62,7 +62,7 @@ class _Contrast(nn.Module):
                 f"{type(self).__name__} expects a model with blocks, initial_state, posterior and "
                 f"free_energy, got {type(model).__name__}"
             )
-        _check_counts(sweeps=sweeps, validation_betas=validation_betas)
+        check_counts(sweeps=sweeps, validation_betas=validation_betas)
         self.module = model if isinstance(model, nn.Module) else None
         self.source = [model]
         self.takes_labels = getattr(model, "num_classes", None) is not None
@@ -226,7 +226,7 @@ class PersistentContrastiveDivergence(_Contrast):
         validation_betas: int = 200,
     ) -> None:
         super().__init__(model, sweeps=sweeps, label_weight=label_weight, validation_betas=validation_betas)
-        _check_counts(num_chains=num_chains)
+        check_counts(num_chains=num_chains)
         self.num_chains = num_chains
         with torch.no_grad():
             for name, value in model.initial_state(num_chains).items():
@@ -274,9 +274,3 @@ class PersistentContrastiveDivergence(_Contrast):
     def keep(self, state: State) -> None:
         for name, value in state.items():
             getattr(self, f"chain_{name}").copy_(value)
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")

@@ -206,6 +206,17 @@ def arguments(batch: Batch) -> tuple[Tensor, ...]:
     return tuple(batch) if isinstance(batch, tuple | list) else (batch,)
 
 
+def check_counts(**counts: int) -> None:
+    """Refuses counts, by their names, that are no integers of at least 1.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for name, count in counts.items():
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")
+
+
 def owner_of(function: Any) -> nn.Module | None:
     """The module that a program is, or is a method of, beneath Pyro's handlers and `functools.partial`."""
     function = inspect.unwrap(function)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from inference.checkpoint import load_checkpoint, save_checkpoint
 from inference.graph import compile_step
-from inference.program import Batch, arguments, forked_rng, restored_modes
+from inference.program import Batch, arguments, check_counts, forked_rng, restored_modes
 from inference.progress import progress as show_progress
 
 CHECKED_AT_A_TIME = 10_000
@@ -137,7 +137,7 @@ def fit(
     items, valid_items = _Items(objective, train), None if valid is None else _Items(objective, valid)
     if hasattr(objective, "check_training") and not items.dynamic:
         objective.check_training(items.batch(slice(None)))
-    _check_range(epochs=epochs, batch_size=batch_size, devices=devices, num_nodes=num_nodes)
+    check_counts(epochs=epochs, batch_size=batch_size, devices=devices, num_nodes=num_nodes)
     if lr <= 0 or not math.isfinite(lr):
         raise ValueError(f"lr must be above 0, got {lr}")
     if schedule not in SCHEDULES:
@@ -205,12 +205,6 @@ def fit(
             progress,
         )
         return run()
-
-
-def _check_range(**values: int) -> None:
-    for name, value in values.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
 
 
 class _Items:

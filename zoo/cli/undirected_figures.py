@@ -51,16 +51,13 @@ def likelihood_figures(
     """
     import inference
 
-    share = share_of_work(model)
-    chains = chains or max(100, round(share * ANNEALING["chains"]))
-    betas = betas or ANNEALING["betas"]
-    log_z = inference.ais(model, chains=chains, betas=betas, seed=seed, progress=True)
+    log_z = estimated_log_z(model, chains=chains, betas=betas, seed=seed)
     estimate = inference.log_likelihood(
         model, dataset.test, particles=particles, bound=bound, log_z=log_z, seed=seed
     )
     kernel = inference.BlockGibbs(model)
     draws = inference.run_chains(kernel, DRAWS, num_chains=CHAINS, sites=[model.names[-1]], seed=seed)
-    reverse = inference.reverse_ais(model, draws.last, betas=betas, seed=seed, progress=True)
+    reverse = inference.reverse_ais(model, draws.last, betas=log_z.betas, seed=seed, progress=True)
     low, high = estimate.interval
     extra = {
         "interval": [_finite(-high), _finite(-low)],
@@ -70,17 +67,20 @@ def likelihood_figures(
         },
     }
     if not model.bound_is_exact and bound == "elbo":
-        num = min(len(dataset.test.x), max(100, round(share * POSTERIOR_ITEMS)))
+        num = min(len(dataset.test.x), max(100, round(share_of_work(model) * POSTERIOR_ITEMS)))
         extra["posterior"] = _gap(model, dataset.test.x[:num], log_z, seed)
     return estimate, extra, _mixing(inference.diagnose(draws, worst=0))
 
 
-def estimated_log_z(model: Any, *, seed: int) -> "LogZEstimate":
-    """One log Z for whatever is compared by it."""
+def estimated_log_z(
+    model: Any, *, chains: int | None = None, betas: int | None = None, seed: int
+) -> "LogZEstimate":
+    """One log Z for whatever is compared by it, with as many chains and steps as suit the model's size."""
     import inference
 
-    chains = max(100, round(share_of_work(model) * ANNEALING["chains"]))
-    return inference.ais(model, chains=chains, betas=ANNEALING["betas"], seed=seed, progress=True)
+    chains = chains or max(100, round(share_of_work(model) * ANNEALING["chains"]))
+    betas = betas or ANNEALING["betas"]
+    return inference.ais(model, chains=chains, betas=betas, seed=seed, progress=True)
 
 
 def share_of_work(model: Any) -> float:

@@ -106,6 +106,11 @@ class BoltzmannMachine(GenerativeModel):
             self.register_buffer(f"mean_{layer}", units.mean(torch.zeros(units.num)))
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
 
+    @property
+    def hidden_names(self) -> tuple[str, ...]:
+        """Names of the hidden layers, without that of the label unit."""
+        return tuple(name for name in self.names if name.startswith("h_"))
+
     # The joint distribution
 
     def free_energy(self, state: State) -> Tensor:
@@ -304,9 +309,8 @@ class BoltzmannMachine(GenerativeModel):
         shifted = {0: self._shifted(0, self._statistics({"v": x})[0])}
         means: dict[int, Tensor] = {}
         last = len(self.names) - 1
-        clamped_field = linear(
-            shifted[0], self.W[0].T, self.b[1]
-        )  # does not change, and is the widest product
+        # Of the items, which stay as they are: the widest product, made once.
+        clamped_field = linear(shifted[0], self.W[0].T, self.b[1])
         for layer in range(1, last + 1):
             doubled = 2.0 if layer < last else 1.0
             field = clamped_field if layer == 1 else shifted[layer - 1] @ self.W[layer - 1] + self.b[layer]
@@ -375,7 +379,7 @@ class BoltzmannMachine(GenerativeModel):
     @property
     def bound_is_exact(self) -> bool:
         """Whether `variational_bound` is log p*(v) itself: in an RBM, with a label unit or without."""
-        return sum(name.startswith("h_") for name in self.names) == 1
+        return len(self.hidden_names) == 1
 
     def classify(self, x: Tensor) -> Tensor:
         """The logits log p(y | v), ``(batch, classes)``: exact in an RBM, else from the bound for each label.
@@ -389,7 +393,7 @@ class BoltzmannMachine(GenerativeModel):
     def features(self, x: Tensor) -> Tensor:
         """Mean-field means of all hidden layers, ``(batch, units of all)``."""
         means = self.mean_field(x)
-        return torch.cat([means[name] for name in self.names if name.startswith("h_")], -1)
+        return torch.cat([means[name] for name in self.hidden_names], -1)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:

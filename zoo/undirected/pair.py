@@ -47,7 +47,7 @@ class Pair(nn.Module):
 
     def __init__(self, machine: "BoltzmannMachine", layer: int) -> None:
         super().__init__()
-        pairs = sum(name.startswith("h_") for name in machine.names)
+        pairs = len(machine.hidden_names)
         if machine.centred:
             raise ValueError(
                 "a centred machine is trained as a whole; pretraining expects one without offsets"
