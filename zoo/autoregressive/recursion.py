@@ -103,9 +103,9 @@ class NeuralAutoregressive(Autoregressive):
     def _sample(self, num: int) -> Tensor:
         """What the base draws, bit for bit, with a and h in place."""
         with pyro.validation_enabled(False):
-            c, steps = self.initial_state()
-            a, values = c.expand(num, -1).clone(), []
-            h = torch.empty_like(a)
+            # a_1 stays one vector, as in the program: a matrix times V_1 may round otherwise.
+            a, steps = self.initial_state()
+            h, values = torch.empty_like(a), []
             for step in range(self.num_variables):
                 scaled = a if steps.rho is None else torch.mul(a, steps.rho[step], out=h)
                 if self.activation == "sigmoid":
@@ -114,6 +114,9 @@ class NeuralAutoregressive(Autoregressive):
                     torch.clamp_min(scaled, 0, out=h)
                 values.append(self._draw(steps.outputs(step, h), num))
                 if step + 1 < self.num_variables:
+                    if step == 0:
+                        a = a.expand(num, -1).clone()
+                        h = torch.empty_like(a)
                     x, W = self.inputs(values[-1]), steps.W[step]
                     a = a.addcmul_(x, W) if W.dim() == 1 else a.add_(x @ W)
             return self.assembled(values)
