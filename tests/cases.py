@@ -4,6 +4,7 @@ A new model needs one `Case` here, with an item small enough to enumerate or int
 follows from the model's density and from the flags of its case.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -338,6 +339,40 @@ CASES = (
         spread=0.1,
         adjust=wide_posterior,
     ),
+    Case(
+        "gaussian-mixture",
+        "full",
+        {"event_shape": (2,), "num_components": 3},
+        wrong=(
+            {"num_components": 0},
+            {"covariance": "round"},
+            {"pseudo_count": -1.0},
+            {"pseudo_count": math.inf},
+            {"prior_scale": 0.0},
+        ),
+    ),
+    Case("gaussian-mixture", "tied", {"event_shape": (1, 2), "num_components": 3, "covariance": "tied"}),
+    Case(
+        "gaussian-mixture", "diagonal", {"event_shape": (2,), "num_components": 3, "covariance": "diagonal"}
+    ),
+    Case(
+        "gaussian-mixture", "spherical", {"event_shape": (2,), "num_components": 3, "covariance": "spherical"}
+    ),
+    Case(
+        "bernoulli-mixture",
+        "image",
+        {"event_shape": (2, 3), "num_components": 4},
+        wrong=({"num_components": 0}, {"pseudo_count": -0.5}),
+    ),
+    Case("bernoulli-mixture", "vector", {"event_shape": (5,), "num_components": 2, "pseudo_count": 1.0}),
+    Case(
+        "ppca",
+        "vector",
+        {"event_shape": (2,), "latent_dim": 1},
+        wrong=({"latent_dim": 0}, {"latent_dim": 2}),
+        spread=0.3,
+    ),
+    Case("ppca", "image", {"event_shape": (2, 3), "latent_dim": 2}, countable=False),
     Case("independent", "binary", _SIX, wrong=_LEVELS, reach=0, smooth=False),
     Case("independent", "levels", {**_FOUR_SCRAMBLED, "num_levels": 3}, reach=0, smooth=False),
     Case("markov-chain", "binary", _SIX_SCRAMBLED, wrong=_LEVELS, reach=1, smooth=False),

@@ -375,15 +375,16 @@ def test_predictive_draws_from_the_guide(case, parallel):
     args = case.batch(model, 3)
     names = [*latent_sites(model.model, *args), "x"]
     predictive = Predictive(
-        model.model, guide=model.guide, num_samples=4, return_sites=names, parallel=parallel
+        model.model, guide=model.guide, num_samples=30, return_sites=names, parallel=parallel
     )
     drawn = predictive(*args)
     assert set(drawn) == set(names)
     # What was observed comes back as it was; Predictive lays it out for every draw where it can.
-    assert torch.equal(drawn.pop("x").expand(4, *args[0].shape), args[0].expand(4, *args[0].shape))
+    assert torch.equal(drawn.pop("x").expand(30, *args[0].shape), args[0].expand(30, *args[0].shape))
     for name, site in latent_sites(model.guide, *args).items():
-        assert drawn[name].shape == (4, *site["value"].shape)
-        assert not torch.equal(drawn[name][0], drawn[name][1]) or name[0] not in LATENT
+        assert drawn[name].shape == (30, *site["value"].shape)
+        # A discrete code may be the same twice, though hardly every time.
+        assert (drawn[name] != drawn[name][:1]).any() or name[0] not in LATENT
 
 
 @drawing

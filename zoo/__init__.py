@@ -10,16 +10,18 @@ if TYPE_CHECKING:
     from zoo.autoregressive import FVSBN, NADE, RNADE, CategoricalNADE, FullJoint, Independent, MarkovChain
     from zoo.data import Dataset, Split, load
     from zoo.flows import NICE, LinearFlow, MintNet, RealNVP
-    from zoo.latent import VAE, SupervisedVAE
+    from zoo.latent import PPCA, VAE, BernoulliMixture, GaussianMixture, SupervisedVAE
     from zoo.model import GenerativeModel
     from zoo.undirected import DBM, RBM
 
 _EXPORTS = {
+    "BernoulliMixture": "zoo.latent",
     "CategoricalNADE": "zoo.autoregressive",
     "DBM": "zoo.undirected",
     "Dataset": "zoo.data",
     "FVSBN": "zoo.autoregressive",
     "FullJoint": "zoo.autoregressive",
+    "GaussianMixture": "zoo.latent",
     "GenerativeModel": "zoo.model",
     "Independent": "zoo.autoregressive",
     "LinearFlow": "zoo.flows",
@@ -27,6 +29,7 @@ _EXPORTS = {
     "MintNet": "zoo.flows",
     "NADE": "zoo.autoregressive",
     "NICE": "zoo.flows",
+    "PPCA": "zoo.latent",
     "RBM": "zoo.undirected",
     "RNADE": "zoo.autoregressive",
     "RealNVP": "zoo.flows",
@@ -41,12 +44,15 @@ __all__ = [
     "FVSBN",
     "NADE",
     "NICE",
+    "PPCA",
     "RBM",
     "RNADE",
     "VAE",
+    "BernoulliMixture",
     "CategoricalNADE",
     "Dataset",
     "FullJoint",
+    "GaussianMixture",
     "GenerativeModel",
     "Independent",
     "LinearFlow",

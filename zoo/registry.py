@@ -4,16 +4,19 @@ import difflib
 from importlib import import_module
 
 MODELS = {
+    "bernoulli-mixture": "zoo.latent.bernoulli_mixture:BernoulliMixture",
     "categorical-nade": "zoo.autoregressive.categorical_nade:CategoricalNADE",
     "dbm": "zoo.undirected.dbm:DBM",
     "fvsbn": "zoo.autoregressive.fvsbn:FVSBN",
     "full-joint": "zoo.autoregressive.full_joint:FullJoint",
+    "gaussian-mixture": "zoo.latent.gaussian_mixture:GaussianMixture",
     "independent": "zoo.autoregressive.independent:Independent",
     "linear-flow": "zoo.flows.linear_flow:LinearFlow",
     "markov-chain": "zoo.autoregressive.markov_chain:MarkovChain",
     "mintnet": "zoo.flows.mintnet:MintNet",
     "nade": "zoo.autoregressive.nade:NADE",
     "nice": "zoo.flows.nice:NICE",
+    "ppca": "zoo.latent.ppca:PPCA",
     "rbm": "zoo.undirected.rbm:RBM",
     "realnvp": "zoo.flows.realnvp:RealNVP",
     "rnade": "zoo.autoregressive.rnade:RNADE",

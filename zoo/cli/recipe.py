@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 OBJECTIVES = {
     "contrastive-divergence": "ContrastiveDivergence",
     "elbo": "ELBO",
+    "em": "MaximumLikelihood",
     "importance-weighted": "ImportanceWeighted",
     "maximum-likelihood": "MaximumLikelihood",
     "persistent-contrastive-divergence": "PersistentContrastiveDivergence",
+    "reweighted-wake-sleep": "ReweightedWakeSleep",
     "supervised-elbo": "SupervisedELBO",
+    "variational-em": "VariationalEM",
 }
-"""Name in a recipe and on the command line, and the class in `inference`."""
+"""Name in a recipe and on the command line, and the class in `inference`: of ``em`` what it maximises."""
 
 BOUNDS = ("importance-weighted", "elbo")
 """Those of `inference.log_likelihood`; a recipe that names none reports the first, but where the density is
@@ -41,6 +44,9 @@ FIT_DEFAULTS: dict[str, Any] = {
     "precision": "32-true",
     "compile": False,
 }
+
+EM_DEFAULTS: dict[str, Any] = {"epochs": 1000, "tolerance": 1e-6, "restarts": 1, "patience": None}
+"""The same, of `inference.fit_em`."""
 
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -79,6 +85,14 @@ FIT_TYPES: dict[str, Any] = {
 }
 """What stands under ``fit``."""
 
+EM_TYPES: dict[str, Any] = {
+    "epochs": int,
+    "tolerance": float | int,
+    "restarts": int,
+    "patience": int | None,
+}
+"""What stands there where the objective is reached by EM."""
+
 
 def resolve(
     model: str,
@@ -98,8 +112,8 @@ def resolve(
     """The whole configuration of a run, as plain data: the recipe, and over it what was asked for.
 
     Raises:
-        UsageFault: If the model has no recipe for the data set, or the objective, the bound, the schedule or
-            the precision is unknown.
+        UsageFault: If the model has no recipe for the data set, the objective, the bound, the schedule or
+            the precision is unknown, or EM is given what only a training by gradients takes.
     """
     from zoo.registry import model_class
 
@@ -110,10 +124,8 @@ def resolve(
     recipe = recipes[data.name]
     chosen = choose("objective", objective or recipe["objective"], OBJECTIVES)
     of_recipe = recipe.get("objective_arguments", {}) if chosen == recipe["objective"] else {}
-    fit = {**FIT_DEFAULTS, **recipe["fit"], **(fit or {})}
+    fit = _fit_settings(chosen, recipe, fit or {})
     summed = cls.density != "unnormalized"  # elsewhere a particle is a chain that is annealed
-    choose("schedule", fit["schedule"], SCHEDULES)
-    choose("precision", fit["precision"], PRECISIONS)
     return {
         "model": model,
         "data": data.name,
@@ -133,6 +145,28 @@ def resolve(
     }
 
 
+def _fit_settings(objective: str, recipe: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """What `inference.fit`, or `inference.fit_em`, is called with."""
+    # A recipe for the one says nothing of the other.
+    of_recipe = recipe["fit"] if (objective == "em") == (recipe["objective"] == "em") else {}
+    if objective != "em":
+        fit = {**FIT_DEFAULTS, **of_recipe, **asked}
+        for name in asked:
+            if name not in FIT_DEFAULTS:
+                raise UsageFault(f"--{name} is for EM, and the objective is {objective}")
+        choose("schedule", fit["schedule"], SCHEDULES)
+        choose("precision", fit["precision"], PRECISIONS)
+        return fit
+    for name in asked:
+        if name not in EM_DEFAULTS:
+            allowed = ", ".join(f"--{each}" for each in EM_DEFAULTS)
+            raise UsageFault(
+                f"EM takes no --{name.replace('_', '-')}, only {allowed}; --objective maximum-likelihood "
+                "trains by gradients"
+            )
+    return {**EM_DEFAULTS, **of_recipe, **asked}
+
+
 def check_config(config: dict[str, Any], path: Path) -> None:
     """Checks that a configuration read from a file is one that `resolve` could have made.
 
@@ -143,14 +177,15 @@ def check_config(config: dict[str, Any], path: Path) -> None:
     from zoo.data import DESCRIPTIONS
     from zoo.registry import MODELS
 
-    for entries, types, prefix in ((config, CONFIG_TYPES, ""), (config.get("fit"), FIT_TYPES, "fit.")):
+    of_fit = EM_TYPES if config.get("objective") == "em" else FIT_TYPES
+    for entries, types, prefix in ((config, CONFIG_TYPES, ""), (config.get("fit"), of_fit, "fit.")):
         for name, expected in types.items():
             if name not in entries:
                 raise UsageFault(f"{path} is damaged: it has no {prefix}{name}")
             if not isinstance(entries[name], expected):
                 wanted = getattr(expected, "__name__", str(expected))
                 raise UsageFault(f"{path} is damaged: {prefix}{name} must be {wanted}, got {entries[name]!r}")
-    unknown = sorted(config["fit"].keys() - FIT_TYPES.keys())
+    unknown = sorted(config["fit"].keys() - of_fit.keys())
     if unknown:
         raise UsageFault(f"{path} is damaged: there is no fit.{unknown[0]}")
     choose("model", config["model"], MODELS, where=f" in {path}")

@@ -84,7 +84,7 @@ class RunFolder:
         config = self._read_json("config.json")
         config.setdefault("bound", BOUNDS[0])  # runs from before there was a choice
         config.setdefault("annealing", {})
-        if isinstance(config.get("fit"), dict):
+        if isinstance(config.get("fit"), dict) and config.get("objective") != "em":
             config["fit"].setdefault("weight_decay", 0.0)  # runs from before there was one had none
             config["fit"].setdefault("momentum", None)
         check_config(config, self.path / "config.json")

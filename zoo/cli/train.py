@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,6 +66,12 @@ def train(
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many epochs without progress.")
     ] = None,
+    restarts: Annotated[
+        int | None, typer.Option(min=1, help="Starts of EM, of which the best is kept.")
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(min=0, help="Nats per item that a step of EM must gain, or be the last.")
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help=f"One of {_one_of(PRECISIONS)}; mixed is faster where the device is.")
     ] = None,
@@ -119,6 +126,8 @@ def train(
         "weight_decay": weight_decay,
         "momentum": momentum,
         "patience": patience,
+        "restarts": restarts,
+        "tolerance": tolerance,
         "precision": precision,
         "compile": compile,
     }
@@ -187,7 +196,7 @@ def train_one(config: dict[str, Any], dataset: Any, out: Path, runtime: dict[str
     """Trains, evaluates and draws one run; returns the exit code."""
     from zoo.cli.pictures import draw_pictures
     from zoo.cli.recipe import build_model, build_objective
-    from zoo.cli.report import print_metrics, say, test_metrics
+    from zoo.cli.report import counted, print_metrics, say, test_metrics
     from zoo.cli.run_folder import RunFolder
 
     _check_devices(config, runtime["accelerator"])
@@ -196,6 +205,11 @@ def train_one(config: dict[str, Any], dataset: Any, out: Path, runtime: dict[str
     objective = build_objective(config, model)
     if config["init"] is not None:
         RunFolder(config["init"]).load_weights(model)
+    if config["objective"] == "em" and not hasattr(model, "e_step"):
+        raise UsageFault(
+            f"EM expects a model with steps in closed form, and {config['model']} has none; "
+            f"{' and '.join(sorted({recipe['objective'] for recipe in model.recipes.values()}))} can train it"
+        )
     if config["labels"] is not None:
         if not objective.takes_labels:
             hint = "; --set num_classes=10 gives it some" if model.density == "unnormalized" else ""
@@ -233,6 +247,10 @@ def train_one(config: dict[str, Any], dataset: Any, out: Path, runtime: dict[str
         "seed": config["seed"],
         "machine": _machine(model),
     }
+    notes = getattr(result, "notes", [])
+    if notes:
+        more = f", and the like {counted(len(notes) - 1, 'more time')}" if len(notes) > 1 else ""
+        say(f"{notes[0]}{more}")
     run.save_history(result.history)
     run.write_json("metrics.json", metrics | {"finished": False})
     run.save_model(model)
@@ -274,9 +292,24 @@ def _fit(
 ) -> Any:
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-    from inference import fit
+    from inference import fit, fit_em
     from zoo.cli.report import quiet_lightning
 
+    saving = {"checkpoint": checkpoint, "checkpoint_seconds": runtime["checkpoint_seconds"]}
+    if config["objective"] == "em":
+        model = objective.program.source[0]
+        settings = config["fit"] if config["init"] is None else {**config["fit"], "restarts": 1}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what it warns of is told from the result
+            return fit_em(
+                model,
+                dataset.train,
+                valid=dataset.valid,
+                **settings,
+                initialize=config["init"] is None,
+                **saving,
+                seed=config["seed"],
+            )
     with quiet_lightning():
         try:
             return fit(
@@ -284,8 +317,7 @@ def _fit(
                 dataset.train,
                 valid=dataset.valid,
                 **config["fit"],
-                checkpoint=checkpoint,
-                checkpoint_seconds=runtime["checkpoint_seconds"],
+                **saving,
                 devices=config["devices"] // runtime["num_nodes"],
                 num_nodes=runtime["num_nodes"],
                 accelerator=runtime["accelerator"],
@@ -302,7 +334,12 @@ def _check_devices(config: dict[str, Any], accelerator: str) -> None:
 
     if accelerator != "auto" and not ACCELERATOR_REGISTRY[accelerator]["accelerator"].is_available():
         raise EnvironmentFault(f"there is no {accelerator} on this machine that torch can use")
-    if config["fit"]["batch_size"] < config["devices"]:
+    if config["objective"] == "em":
+        if config["devices"] > 1 or accelerator not in ("auto", "cpu"):
+            raise UsageFault(
+                f"EM runs in one process on the CPU, asked for {config['devices']} of {accelerator}"
+            )
+    elif config["fit"]["batch_size"] < config["devices"]:
         raise UsageFault(
             f"the batch size must be at least 1 for each of {config['devices']} devices, "
             f"got {config['fit']['batch_size']}"
