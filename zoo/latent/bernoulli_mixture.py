@@ -46,12 +46,12 @@ class BernoulliMixture(Mixture):
 
     recipes = {
         "digits": {
-            "model": {"num_components": 60, "pseudo_count": 1.0},
+            "model": {"num_components": 60, "pseudo_count": 0.3},
             "objective": "em",
-            "fit": {"epochs": 200, "restarts": 10},
+            "fit": {"epochs": 200, "restarts": 20},
         },
         "mnist": {
-            "model": {"num_components": 500, "pseudo_count": 1.0},
+            "model": {"num_components": 500, "pseudo_count": 0.3},
             "objective": "em",
             "fit": {"epochs": 100},
         },

@@ -8,6 +8,8 @@ References:
       appendix B for EM
 """
 
+import math
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -92,12 +94,30 @@ class PPCA(TractableModel):
     def posterior(self, x: Tensor, theta: Theta | None = None) -> dist.Distribution:
         """p(z | x) = N(M⁻¹ Vᵀ (x - μ), σ² M⁻¹)."""
         theta = self.theta() if theta is None else theta
-        V, scale = theta["V"], theta["scale"]
-        M = V.mT @ V + (scale.square()[..., None, None] * torch.eye(self.latent_dim).to(V))
-        projected = (V.mT @ (self.flat(x) - theta["loc"]).unsqueeze(-1)).squeeze(-1)
+        mean, factor = self._mean_and_factor(self.flat(x), theta)
+        return dist.MultivariateNormal(
+            mean, precision_matrix=factor @ factor.mT / theta["scale"].square()[..., None, None]
+        )
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """-½ (|x - μ - V m|² / σ² + |m|² + log |M| + (n - d) log σ² + n log 2π), m the mean of p(z | x)."""
+        return self._log_prob(self.flat(x), self.theta())
+
+    def _log_prob(self, x: Tensor, theta: Theta) -> Tensor:
+        mean, factor = self._mean_and_factor(x, theta)
+        left = (x - theta["loc"] - mean @ theta["V"].mT).square().sum(-1)  # no difference of large numbers
+        n, d = theta["V"].shape
+        log_det = 2 * factor.diagonal().log().sum() + 2 * (n - d) * theta["scale"].log()
+        distance = left / theta["scale"].square() + mean.square().sum(-1)
+        return -0.5 * (distance + log_det + n * math.log(2 * math.pi))
+
+    def _mean_and_factor(self, x: Tensor, theta: Theta) -> tuple[Tensor, Tensor]:
+        """Mean of p(z | x), and the Cholesky factor of M."""
+        V = theta["V"]
+        M = V.mT @ V + theta["scale"].square()[..., None, None] * torch.eye(self.latent_dim).to(V)
         factor = torch.linalg.cholesky(M)
-        mean = torch.cholesky_solve(projected.unsqueeze(-1), factor).squeeze(-1)
-        return dist.MultivariateNormal(mean, precision_matrix=M / scale.square()[..., None, None])
+        projected = V.mT @ (x - theta["loc"]).unsqueeze(-1)
+        return torch.cholesky_solve(projected, factor).squeeze(-1), factor
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
@@ -107,19 +127,19 @@ class PPCA(TractableModel):
     @torch.no_grad()
     def e_step(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """As `TractableModel.e_step`; the codes are extended by a 1, whose column of V is μ."""
-        vectors, posterior = self.flat(x).double(), self.posterior(x)
-        mean = posterior.mean.double()
+        vectors, theta = self.flat(x).double(), {name: value.double() for name, value in self.theta().items()}
+        mean, factor = self._mean_and_factor(vectors, theta)
         codes = torch.cat([mean, torch.ones_like(mean[:, :1])], dim=-1)
         second = codes.T @ codes
-        d = self.latent_dim
-        second[:d, :d] += posterior.covariance_matrix.double().expand(len(x), d, d).sum(0)
+        covariance = theta["scale"].square() * torch.cholesky_inverse(factor)
+        second[:-1, :-1] += len(x) * covariance
         statistics = {
             "count": torch.tensor(float(len(x)), dtype=torch.float64, device=x.device),
             "codes": second,
             "cross": vectors.T @ codes,
             "square": vectors.square().sum(),
         }
-        return statistics, self.log_prob(x)
+        return statistics, self._log_prob(vectors, theta)
 
     def m_step(self, statistics: dict[str, Tensor]) -> None:
         """Linear regression of the items on their codes; σ² is what it leaves, of each entry.
@@ -127,17 +147,20 @@ class PPCA(TractableModel):
         Raises:
             ValueError: If it leaves nothing.
         """
-        cross, codes = statistics["cross"], statistics["codes"]
+        cross, codes, count = statistics["cross"], statistics["codes"], statistics["count"]
         extended = torch.linalg.solve(codes, cross.T).T
-        left = statistics["square"] - (extended * cross).sum()
-        self._set(extended[:, :-1], extended[:, -1], left / (statistics["count"] * len(extended)))
+        entries = count * len(extended)
+        left = (statistics["square"] - (extended * cross).sum()) / entries
+        total = statistics["square"] / entries - (cross[:, -1] / count).square().mean()
+        self._set(extended[:, :-1], extended[:, -1], left, total)
 
     def initialize(self, x: Tensor, generator: torch.Generator) -> None:
         """The mean of the items, random directions, and half of the variance for the noise."""
         vectors = self.flat(x).double()
         variance = vectors.var(0, correction=0).mean()
         V = torch.randn(self.V.shape, dtype=torch.float64, generator=generator).to(vectors)
-        self._set(V * (variance / (2 * self.latent_dim)).sqrt(), vectors.mean(0), variance / 2)
+        V = V * (variance / (2 * self.latent_dim)).sqrt()
+        self._set(V, vectors.mean(0), variance / 2, variance)
 
     def closed_form(self, x: Tensor) -> None:
         """Sets the parameters to those of maximum likelihood, by the eigenvectors of the covariance.
@@ -155,7 +178,7 @@ class PPCA(TractableModel):
         variance = values[: -self.latent_dim].mean()
         kept = values[-self.latent_dim :].flip(0)
         V = directions[:, -self.latent_dim :].flip(1) * (kept - variance).clamp(min=0).sqrt()
-        self._set(V, vectors.mean(0), variance)
+        self._set(V, vectors.mean(0), variance, values.mean())
 
     def check_training(self, x: Tensor) -> None:
         """Checks that every entry varies.
@@ -165,11 +188,11 @@ class PPCA(TractableModel):
         """
         refuse_constant_entries("PPCA", x)
 
-    def _set(self, V: Tensor, loc: Tensor, variance: Tensor) -> None:
-        if not variance > torch.finfo(self.V.dtype).eps * (1 + loc.square().max()):
+    def _set(self, V: Tensor, loc: Tensor, variance: Tensor, total: Tensor) -> None:
+        if not variance > 100 * torch.finfo(self.V.dtype).eps * total:
             raise ValueError(
-                f"expected items of more than {self.latent_dim} directions, got a variance of "
-                f"{variance.item():.3g} outside them: PPCA with a smaller latent_dim has some left"
+                f"expected items of more than {self.latent_dim} directions, got {variance.item():.3g} of a "
+                f"variance of {total.item():.3g} outside them: a smaller latent_dim leaves more"
             )
         set_parameter(self.V, V)
         set_parameter(self.loc, loc)
