@@ -11,9 +11,8 @@ import inference
 import zoo
 from zoo.data import BinarizedSplit
 
-X = torch.cat(
-    [torch.randn(40, generator=torch.Generator().manual_seed(0)) + 4 * k for k in range(3)]
-).double()
+NOISE = torch.randn(120, generator=torch.Generator().manual_seed(0)).double()
+X = NOISE + 4.0 * (torch.arange(120) // 40)
 
 
 class Clouds(nn.Module):
