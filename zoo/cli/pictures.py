@@ -50,6 +50,8 @@ def draw_pictures(model: "GenerativeModel", dataset: "Dataset", run: "RunFolder"
             pictures["manifold.png"] = lambda: _manifold(model)
         else:
             pictures["traversals.png"] = lambda: _traversals(model, dataset.test.x)
+    if images and hasattr(model, "num_components"):
+        pictures["components.png"] = lambda: _components(model)
     pairs = _pairs(dataset.test) if images and hasattr(model, "interpolate") else []
     if pairs:
         pictures["interpolations.png"] = lambda: _interpolations(model, dataset.test.x, pairs)
@@ -321,6 +323,18 @@ def _by_label(model: Any) -> Figure:
         means.flatten(0, 1),
         title="mean of p(x | y, z): a row for each label, a column for each code",
         rows=[str(label) for label in range(model.num_classes)],
+    )
+
+
+def _components(model: Any) -> Figure:
+    """The mean item of each component of a mixture."""
+    theta = model.theta()
+    order = theta["weights"].argsort(descending=True)
+    means = model.component(theta).mean[order]
+    heaviest, lightest = theta["weights"][order[[0, -1]]].tolist()
+    return item_grid(
+        means,
+        title=f"means of the {len(order)} components by weight, from {heaviest:.1%} down to {lightest:.2%}",
     )
 
 

@@ -87,7 +87,8 @@ class GaussianMixture(Mixture):
         self.loc = nn.Parameter(torch.randn(num_components, n))
         # An upper triangular U with U Uᵀ = Σ⁻¹: scoring then multiplies, and solves nothing.
         self.log_diagonal = nn.Parameter(torch.zeros(*own, *(() if covariance == "spherical" else (n,))))
-        self.upper = nn.Parameter(torch.zeros(*own, n, n)) if self.is_correlated else None
+        self.upper = nn.Parameter(torch.zeros(*own, n * (n - 1) // 2)) if self.is_correlated else None
+        self.register_buffer("above", torch.triu_indices(n, n, 1), persistent=False)
 
     @property
     def is_correlated(self) -> bool:
@@ -97,7 +98,11 @@ class GaussianMixture(Mixture):
     def precision_factor(self) -> Tensor:
         """U of the precisions U Uᵀ: ``(K, n, n)``, ``(n, n)`` where tied; else its diagonal alone."""
         diagonal = self.log_diagonal.exp()
-        return diagonal if self.upper is None else self.upper.triu(1) + diagonal.diag_embed()
+        if self.upper is None:
+            return diagonal
+        factor = diagonal.diag_embed()
+        factor[..., self.above[0], self.above[1]] = self.upper
+        return factor
 
     def theta(self) -> Theta:
         """``weights`` (K,), ``loc`` (K, n), ``scale``: standard deviations, and ``correlation_tril``.
@@ -296,7 +301,7 @@ class GaussianMixture(Mixture):
         identity = torch.eye(tril.shape[-1], dtype=tril.dtype, device=tril.device)
         factor = torch.linalg.solve_triangular(tril, identity, upper=False).mT
         set_parameter(self.log_diagonal, factor.diagonal(dim1=-2, dim2=-1).log())
-        set_parameter(self.upper, factor.triu(1))
+        set_parameter(self.upper, factor[..., self.above[0], self.above[1]])
 
 
 def _outer(vectors: Tensor) -> Tensor:
