@@ -39,8 +39,8 @@ class PPCA(TractableModel):
     support = constraints.real
 
     recipes = {
-        "red-wine": {"model": {"latent_dim": 8}, "objective": "em", "fit": {"epochs": 1000}},
-        "white-wine": {"model": {"latent_dim": 8}, "objective": "em", "fit": {"epochs": 1000}},
+        "red-wine": {"model": {"latent_dim": 10}, "objective": "em", "fit": {"epochs": 1000}},
+        "white-wine": {"model": {"latent_dim": 10}, "objective": "em", "fit": {"epochs": 1000}},
     }
 
     def __init__(self, event_shape: tuple[int, ...], latent_dim: int = 2) -> None:
