@@ -13,7 +13,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 demo: $(STAMP)
-	$(BIN)/zoo train vae --data digits --out runs/demo
+	$(BIN)/zoo compare --data digits --out runs/demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

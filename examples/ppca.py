@@ -10,8 +10,8 @@ import zoo
 epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
 data = zoo.load("red-wine")
 
-# p(z) = N(0, I), p(x | z) = N(V z + μ, σ² I). As all is Gaussian, all is a formula: the maximum of the likelihood
-# by the eigenvectors of the covariance, and the posterior of z for any parameters.
+# p(z) = N(0, I), p(x | z) = N(V z + μ, σ² I). All is Gaussian, and so a formula: the maximum of the
+# likelihood by the eigenvectors of the covariance, and the posterior of z for any parameters.
 exact = zoo.PPCA(data.event_shape, latent_dim=2)
 exact.closed_form(data.train.x)
 

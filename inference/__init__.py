@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from inference.completion import Completion, complete
     from inference.contrastive_divergence import ContrastiveDivergence, PersistentContrastiveDivergence
     from inference.diagnostics import Diagnosis, diagnose, to_arviz
+    from inference.em import EMResult, fit_em
     from inference.gibbs import BlockGibbs
+    from inference.gradients import GradientEstimate, gradient_variance
     from inference.importance import log_weights
     from inference.kernels import Kernel
+    from inference.label_switching import relabel
     from inference.likelihood import LikelihoodEstimate, log_likelihood
     from inference.objectives import (
         ELBO,
@@ -24,7 +27,10 @@ if TYPE_CHECKING:
         Objective,
         SupervisedELBO,
     )
+    from inference.posterior import log_predictive, nuts, posterior_draws
     from inference.training import FitResult, fit
+    from inference.variational_em import VariationalEM
+    from inference.wake_sleep import ReweightedWakeSleep
 
 _EXPORTS = {
     "BlockGibbs": "inference.gibbs",
@@ -34,7 +40,9 @@ _EXPORTS = {
     "Diagnosis": "inference.diagnostics",
     "Draws": "inference.chains",
     "ELBO": "inference.objectives",
+    "EMResult": "inference.em",
     "FitResult": "inference.training",
+    "GradientEstimate": "inference.gradients",
     "ImportanceWeighted": "inference.objectives",
     "Kernel": "inference.kernels",
     "LikelihoodEstimate": "inference.likelihood",
@@ -42,13 +50,21 @@ _EXPORTS = {
     "MaximumLikelihood": "inference.objectives",
     "Objective": "inference.objectives",
     "PersistentContrastiveDivergence": "inference.contrastive_divergence",
+    "ReweightedWakeSleep": "inference.wake_sleep",
     "SupervisedELBO": "inference.objectives",
+    "VariationalEM": "inference.variational_em",
     "ais": "inference.annealing",
     "complete": "inference.completion",
     "diagnose": "inference.diagnostics",
     "fit": "inference.training",
+    "fit_em": "inference.em",
+    "gradient_variance": "inference.gradients",
     "log_likelihood": "inference.likelihood",
+    "log_predictive": "inference.posterior",
     "log_weights": "inference.importance",
+    "nuts": "inference.posterior",
+    "posterior_draws": "inference.posterior",
+    "relabel": "inference.label_switching",
     "reverse_ais": "inference.annealing",
     "run_chains": "inference.chains",
     "to_arviz": "inference.diagnostics",
@@ -62,7 +78,9 @@ __all__ = [
     "CrossEntropy",
     "Diagnosis",
     "Draws",
+    "EMResult",
     "FitResult",
+    "GradientEstimate",
     "ImportanceWeighted",
     "Kernel",
     "LikelihoodEstimate",
@@ -70,13 +88,21 @@ __all__ = [
     "MaximumLikelihood",
     "Objective",
     "PersistentContrastiveDivergence",
+    "ReweightedWakeSleep",
     "SupervisedELBO",
+    "VariationalEM",
     "ais",
     "complete",
     "diagnose",
     "fit",
+    "fit_em",
+    "gradient_variance",
     "log_likelihood",
+    "log_predictive",
     "log_weights",
+    "nuts",
+    "posterior_draws",
+    "relabel",
     "reverse_ais",
     "run_chains",
     "to_arviz",

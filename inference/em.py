@@ -15,6 +15,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -32,6 +33,9 @@ Statistics = dict[str, Tensor]
 
 ROUNDING = 100
 """How many times the rounding of one log-likelihood the mean of many may fall."""
+
+SMALL = 1_000_000
+"""Entries of the items below which the threads of a step would wait for each other more than they work."""
 
 RESEEDS = 100
 """How often empty components are moved before they are left as they are."""
@@ -164,7 +168,7 @@ def fit_em(
         "seed": seed,
         "shapes": {name: list(value.shape) for name, value in model.state_dict().items()},
     }
-    with restored_modes(model), forked_rng(x.device), torch.no_grad():
+    with restored_modes(model), forked_rng(x.device), _threads_for(x), torch.no_grad():
         model.eval()
         run = _Run(model, x, held_out, settings, checkpoint, checkpoint_seconds, progress)
         return run()
@@ -349,6 +353,17 @@ def _items(data: Any, model: Any) -> Tensor:
     x = getattr(data, "x", data)
     check_items(model, x)
     return x
+
+
+@contextmanager
+def _threads_for(x: Tensor) -> Iterator[None]:
+    """A single thread of torch's where the items are few."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if x.numel() > SMALL else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _digest(x: Tensor) -> str:

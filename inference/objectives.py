@@ -3,11 +3,11 @@
 import inspect
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pyro
 import torch
-from pyro.distributions import Delta
+from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor, nn
@@ -15,17 +15,36 @@ from torch.distributions import kl_divergence
 from torch.nn.functional import cross_entropy
 from typing_extensions import override
 
-from inference.importance import NOT_REPARAMETERIZED, check_structure, log_weights
+from inference.importance import (
+    NOT_REPARAMETERIZED,
+    Cut,
+    check_structure,
+    draw_particles,
+    is_point_mass,
+    log_weights,
+)
 from inference.program import (
     Batch,
     Program,
     Structure,
     arguments,
     can_be_reparameterized,
+    forked_rng,
     is_enumerated,
     log_prob,
     owner_of,
 )
+from inference.surrogates import (
+    BY_SCORE,
+    Gradient,
+    doubly_reparameterized_bound,
+    mean_of_the_others,
+    refuse_gradient,
+    score_function_bound,
+)
+
+BASELINE_DECAY = 0.9
+"""What the mean of past steps keeps of itself at each, once there have been ten."""
 
 
 class Objective(nn.Module):
@@ -42,7 +61,12 @@ class Objective(nn.Module):
     Attributes:
         program: The pair of programs and their parameters.
         takes_labels: Whether the programs have an argument ``y``; `fit` then gives them the labels.
+        bias: Why the mean of its gradient is not that of what it says to be a bound of; None where it is.
+        alternates: Whether a step moves some of the parameters, and another step the others.
     """
+
+    bias: str | None = None
+    alternates = False
 
     def __init__(self, model: Any, guide: Callable[..., Any] | None = None) -> None:
         super().__init__()
@@ -88,10 +112,10 @@ class Objective(nn.Module):
 
 
 class MaximumLikelihood(Objective):
-    """Mean negative log-likelihood, for a model without latent sites: -1/n Σ log p(x_i), in nats per item.
+    """Mean negative log-likelihood: -1/n Σ log p(x_i), in nats per item.
 
     A model that says ``density = "exact"`` is asked for its ``log_prob``, which spares the handlers; any
-    other is run as a program.
+    other is run as a program, and must have no latent sites.
 
     Example:
         >>> import pyro, pyro.distributions as dist
@@ -103,18 +127,23 @@ class MaximumLikelihood(Objective):
         0.6931
     """
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the model gives its density itself, what is latent in it integrated out."""
+        return getattr(self.program.source[0], "density", None) == "exact"
+
     @override
     def prepare(self, batch: Batch) -> Structure:
         structure = super().prepare(batch)
-        _refuse_latent(structure.latent)
+        if not self.is_exact:
+            _refuse_latent(structure.latent)
         return structure
 
     @override
     def forward(self, batch: Batch) -> Tensor:
         args = arguments(batch)
-        source = self.program.source[0]
-        if getattr(source, "density", None) == "exact":
-            return -source.log_prob(*args).mean()
+        if self.is_exact:
+            return -self.program.source[0].log_prob(*args).mean()
         structure = self.program.structure or self.prepare(batch)
         with self.program.scope():
             sites = self.program.run(self.program.model, args)
@@ -157,23 +186,78 @@ class ELBO(_ParticleObjective):
     Where the programs have global latent sites, let their data plate know how many items there are in all,
     ``pyro.plate("data", num, subsample=x)``: the bound is then scaled to all of them, and divided by ``num``.
 
+    ``gradient`` asks for one estimator of the gradient; the value is the bound under each. The three by the
+    score take f = log p(x, z) - log q(z | x) of each item, and draw every latent site without gradient.
+
+    ``"reparameterized"``: through the draws z(ε, φ), for every site.
+
+    ``"score-function"``: f ∇log q(z | x) + ∇f. Unbiased for any program, and of huge variance.
+
+    ``"baseline"``: f less its mean over past steps, a buffer that training updates after its use.
+
+    ``"leave-one-out"``: f less its mean over the item's other particles.
+
+    ``"enumerated"``: exact, every latent site summed out.
+
     Args:
         model: An object with ``.model`` and ``.guide``, or a Pyro program.
         guide: The guide, where ``model`` is a program.
         num_particles: Draws from the guide for each item and step; with more than one, the programs must
             carry an extra dimension on the left.
+        gradient: One of the above; None takes for each site what it has, as said at first.
 
     Raises:
-        ValueError: If ``num_particles`` is below 1.
+        ValueError: If ``num_particles`` is below 1, or 2 for ``"leave-one-out"``, or ``gradient`` is none of
+            them; at the first batch, if these programs cannot take it.
 
     References:
         | Auto-Encoding Variational Bayes (Kingma & Welling, 2014), equations 3 and 7
+        | Black Box Variational Inference (Ranganath, Gerrish & Blei, 2014), equation 2
+        | Variational Inference for Monte Carlo Objectives (Mnih & Rezende, 2016), section 2.4: leave-one-out
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> def model(x):
+        ...     with pyro.plate("data", len(x)):
+        ...         z = pyro.sample("z", dist.Bernoulli(0.5))
+        ...         pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+        >>> def guide(x):
+        ...     logit = pyro.param("logit", torch.tensor(0.3))
+        ...     with pyro.plate("data", len(x)):
+        ...         pyro.sample("z", dist.Bernoulli(logits=logit + x))
+        >>> x = torch.tensor([-1.0, 2.0])
+        >>> loss = ELBO(model, guide, num_particles=4, gradient="leave-one-out")(x)
+        >>> round(ELBO(model, guide, gradient="enumerated")(x).item(), 2)
+        1.96
     """
 
+    baseline: Tensor
+    baseline_steps: Tensor
+
     def __init__(
-        self, model: Any, guide: Callable[..., Any] | None = None, *, num_particles: int = 1
+        self,
+        model: Any,
+        guide: Callable[..., Any] | None = None,
+        *,
+        num_particles: int = 1,
+        gradient: Gradient | None = None,
     ) -> None:
         super().__init__(model, guide, num_particles=num_particles)
+        _check_choice("gradient", gradient, get_args(Gradient))
+        if gradient == "leave-one-out" and num_particles < 2:
+            raise ValueError(
+                f'num_particles must be at least 2 for gradient="leave-one-out", got {num_particles}'
+            )
+        self.gradient = gradient
+        if gradient == "baseline":
+            self.register_buffer("baseline", torch.zeros(()))
+            self.register_buffer("baseline_steps", torch.zeros((), dtype=torch.long))
+            self.compilable = False  # a graph would hold the buffer as it was when traced
+
+    @override
+    def extra_repr(self) -> str:
+        chosen = "" if self.gradient is None else f", gradient={self.gradient}"
+        return f"{super().extra_repr()}{chosen}"
 
     @override
     def prepare(self, batch: Batch) -> Structure:
@@ -183,31 +267,66 @@ class ELBO(_ParticleObjective):
                 f"the guide lacks latent sites of the model: {', '.join(structure.unguided)}; "
                 "draw them there, or enumerate them in the model"
             )
+        if self.gradient is not None:
+            with forked_rng(), torch.no_grad(), self.program.scope():
+                drawn = self.program.run(self.program.guide, arguments(batch))
+            refuse_gradient(self.gradient, structure, drawn)
         return structure
 
     @override
     def forward(self, batch: Batch) -> Tensor:
         structure = self.program.structure or self.prepare(batch)
         args = arguments(batch)
+        if self.gradient in BY_SCORE:
+            return self._by_score(args)
         num = structure.population or len(args[0])
         with self.program.scope():
             model, guide = self.program.model, self.program.guide
-            if self.num_particles > 1:
-                particles = pyro.plate("_particles", self.num_particles, dim=-1 - structure.plate_nesting)
+            num_particles = self.num_particles
+            if self.gradient == "enumerated":  # and every particle would be the same
+                guide, num_particles = poutine.infer_config(guide, _enumerate), 1
+            summed_guide = guide
+            if num_particles > 1:
+                particles = pyro.plate("_particles", num_particles, dim=-1 - structure.plate_nesting)
                 model, guide = particles(model), particles(guide)
             # Which sites there are may differ between batches, for instance where labels are missing.
             drawn = self.program.run(guide, args)
+            if self.gradient is not None:
+                refuse_gradient(self.gradient, structure, drawn)
             enumerated = bool(structure.summed_out) or any(map(is_enumerated, drawn.values()))
             if can_be_reparameterized(drawn) and not enumerated:
                 sites = self.program.run(model, args, drawn=drawn)
-                return _reparameterized(sites, drawn) / (self.num_particles * num)
+                return _reparameterized(sites, drawn) / (num_particles * num)
             elbo = (TraceEnum_ELBO if enumerated else Trace_ELBO)(
-                num_particles=self.num_particles,
-                vectorize_particles=self.num_particles > 1,
+                num_particles=num_particles,
+                vectorize_particles=num_particles > 1,
                 max_plate_nesting=structure.plate_nesting,
             )
             loss = elbo.differentiable_loss if torch.is_grad_enabled() else elbo.loss
-            return torch.as_tensor(loss(self.program.model, self.program.guide, *args)) / num
+            return torch.as_tensor(loss(self.program.model, summed_guide, *args)) / num
+
+    def _by_score(self, args: tuple[Tensor, ...]) -> Tensor:
+        particles = draw_particles(self.program, args, self.num_particles, cut=Cut())
+        f = (particles.log_p - particles.log_q).detach()
+        if self.gradient == "leave-one-out":
+            return -score_function_bound(particles, mean_of_the_others(f))
+        if self.gradient == "score-function":
+            return -score_function_bound(particles)
+        loss = -score_function_bound(particles, self.baseline.clone())
+        if self.training:  # after its use: what the draw itself has a part in would bias its gradient
+            self.baseline_steps += 1
+            rate = max(1 - BASELINE_DECAY, 1 / self.baseline_steps.item())
+            self.baseline.lerp_(f.mean().to(self.baseline), rate)
+        return loss
+
+
+def _enumerate(site: Any) -> dict[str, Any]:
+    return {} if site["is_observed"] else {"enumerate": "parallel"}
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise ValueError(f"{name} must be None or one of {', '.join(choices)}, got {value!r}")
 
 
 def _reparameterized(sites: dict[str, Any], guide_sites: dict[str, Any]) -> Tensor:
@@ -233,10 +352,7 @@ def _reparameterized(sites: dict[str, Any], guide_sites: dict[str, Any]) -> Tens
 
 
 def _analytic_divergence(q: Any, p: Any) -> Tensor | None:
-    base = q
-    while hasattr(base, "base_dist"):
-        base = base.base_dist
-    if isinstance(base, Delta):  # Pyro's formula leaves out the density that an AutoGuide puts on its points
+    if is_point_mass(q):  # Pyro's formula leaves out the density that an AutoGuide puts on its points
         return None
     try:
         return kl_divergence(q, p)
@@ -349,24 +465,45 @@ class ImportanceWeighted(_ParticleObjective):
     K = 1 is the ELBO; the bound tightens with K and tends to log p(x). The weights are kept for each item, so
     every site must lie inside one full plate over the batch.
 
+    ``"reparameterized"``: the bound's own gradient, which learns less and less of the guide as K grows.
+
+    ``"doubly-reparameterized"``: the same mean. The guide's part, with w~_k = w_k / Σ_j w_j, becomes
+    Σ_k w~_k² ∂log w_k/∂z_k dz_k/dφ, without the score of z, whose signal to noise falls with K. It holds
+    for sites that depend on each other, and for parameters that guide and model share.
+
     Args:
         model: An object with ``.model`` and ``.guide``, or a Pyro program.
         guide: The guide, where ``model`` is a program.
         num_particles: K, at least 1.
+        gradient: One of the above; None is the first.
 
     Raises:
-        ValueError: If ``num_particles`` is below 1, or, at the first batch, if a site lies outside the data
-            plate or a latent one cannot be reparameterised.
+        ValueError: If ``num_particles`` is below 1 or ``gradient`` none of them, or, at the first batch, if a
+            site lies outside the data plate or a latent one cannot be reparameterised.
 
     References:
         | Importance Weighted Autoencoders (Burda, Grosse & Salakhutdinov, 2016), equation 8
         | https://arxiv.org/abs/1509.00519
+        | Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives (Tucker, Lawson, Gu &
+          Maddison, 2019), section 4.1
     """
 
     def __init__(
-        self, model: Any, guide: Callable[..., Any] | None = None, *, num_particles: int = 50
+        self,
+        model: Any,
+        guide: Callable[..., Any] | None = None,
+        *,
+        num_particles: int = 50,
+        gradient: Literal["reparameterized", "doubly-reparameterized"] | None = None,
     ) -> None:
         super().__init__(model, guide, num_particles=num_particles)
+        _check_choice("gradient", gradient, ("reparameterized", "doubly-reparameterized"))
+        self.gradient = gradient
+
+    @override
+    def extra_repr(self) -> str:
+        chosen = "" if self.gradient is None else f", gradient={self.gradient}"
+        return f"{super().extra_repr()}{chosen}"
 
     @override
     def prepare(self, batch: Batch) -> Structure:
@@ -381,6 +518,10 @@ class ImportanceWeighted(_ParticleObjective):
         if self.program.structure is None:
             self.prepare(batch)
         args = arguments(batch)
+        if self.gradient == "doubly-reparameterized":
+            cut = Cut()
+            particles = draw_particles(self.program, args, self.num_particles, cut=cut, reparameterized=True)
+            return -doubly_reparameterized_bound(particles, cut)
         weights = log_weights(self.program, *args, num_particles=self.num_particles, reparameterized=True)
         return math.log(self.num_particles) - weights.logsumexp(dim=0).mean()
 

@@ -380,7 +380,8 @@ class _Run:
             self.optimizer.zero_grad()
             loss = self.module(batch)
             self.fabric.backward(loss)
-            if not self.stepped:
+            # One that alternates leaves some to the next step.
+            if not self.stepped and not getattr(self.objective, "alternates", False):
                 self.warn_of_idle_parameters()
         self.stepped = True
         if self.settings["clip_norm"] is not None:

@@ -9,6 +9,7 @@ import sys
 import typer
 
 from zoo.cli.anomaly import anomaly
+from zoo.cli.compare import compare
 from zoo.cli.complete import complete
 from zoo.cli.errors import EnvironmentFault, UsageFault
 from zoo.cli.evaluate import evaluate
@@ -25,6 +26,7 @@ app.command("list")(list_models)
 app.command("train")(train)
 app.command("evaluate")(evaluate)
 app.command("sample")(sample)
+app.command("compare")(compare)
 app.command("complete")(complete)
 app.command("anomaly")(anomaly)
 

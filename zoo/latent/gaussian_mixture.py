@@ -55,12 +55,12 @@ class GaussianMixture(Mixture):
         "red-wine": {
             "model": {"num_components": 40, "pseudo_count": 2.0},
             "objective": "em",
-            "fit": {"epochs": 300, "restarts": 5},
+            "fit": {"epochs": 300, "restarts": 3},
         },
         "white-wine": {
             "model": {"num_components": 40, "pseudo_count": 0.5},
             "objective": "em",
-            "fit": {"epochs": 300, "restarts": 5, "tolerance": 1e-5},
+            "fit": {"epochs": 200, "restarts": 2, "tolerance": 1e-5},
         },
     }
 
@@ -201,10 +201,14 @@ class GaussianMixture(Mixture):
             ValueError: If a covariance is singular; the message names its component.
         """
         m, n, count = self.pseudo_count, self.event_shape.numel(), statistics["count"]
-        empty = count + m < EMPTY
-        total = torch.where(empty, 1.0, count + m)
-        loc = torch.where(empty.unsqueeze(-1), self.loc.double(), statistics["first"] / total.unsqueeze(-1))
-        pseudo = m * self.prior_scale**2
+        total, pseudo = count + m, m * self.prior_scale**2
+        empty = total < EMPTY
+        some_are_empty = bool(empty.any())
+        if some_are_empty:
+            total = total.masked_fill(empty, 1.0)
+        loc = statistics["first"] / total.unsqueeze(-1)
+        if some_are_empty:  # they stay, with the mean covariance, until they are reseeded
+            loc = torch.where(empty.unsqueeze(-1), self.loc.double(), loc)
         if self.is_correlated:
             pseudo = pseudo * torch.eye(n, dtype=loc.dtype, device=loc.device)
             if self.covariance == "tied":
@@ -212,15 +216,17 @@ class GaussianMixture(Mixture):
                 covariance = second / total.sum() - (total / total.sum() * loc.T) @ loc
             else:
                 covariance = (statistics["second"] + pseudo) / total[:, None, None] - _outer(loc)
-                covariance[empty] = covariance[~empty].mean(0)
+                if some_are_empty:
+                    covariance[empty] = covariance[~empty].mean(0)
             self._set_factor(self._cholesky(covariance, loc, total))
         else:
             variance = (statistics["second"] + pseudo) / total.unsqueeze(-1) - loc.square()
-            variance = variance.mean(-1) if self.covariance == "spherical" else variance
-            variance[empty] = variance[~empty].mean(0)
-            smallest = variance if variance.dim() == 1 else variance.amin(-1)
-            self._refuse_singular(smallest < self._tiny(loc).amax(-1), total)
-            set_parameter(self.log_diagonal, -0.5 * variance.log())
+            if self.covariance == "spherical":
+                variance = variance.mean(-1, keepdim=True)
+            if some_are_empty:
+                variance[empty] = variance[~empty].mean(0)
+            self._refuse_singular((variance < self._tiny(loc)).any(-1), total)
+            set_parameter(self.log_diagonal, -0.5 * variance.log().view(self.log_diagonal.shape))
         set_parameter(self.loc, loc)
         self._set_weights(count)
 

@@ -96,8 +96,10 @@ class Mixture(TractableModel):
     def e_step(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """As `TractableModel.e_step`: ``count``, the expected items of each component, and its moments."""
         joint = self._joint(x)
-        log_prob = joint.logsumexp(-1)
-        responsibilities = (joint - log_prob.unsqueeze(-1)).exp()
+        largest = joint.amax(-1, keepdim=True)
+        shares = (joint - largest).exp_()
+        total = shares.sum(-1, keepdim=True)
+        log_prob, responsibilities = (largest + total.log()).squeeze(-1), shares.div_(total)
         count = responsibilities.sum(0, dtype=torch.float64)
         return {"count": count, **self.moments(self.flat(x), responsibilities)}, log_prob
 
@@ -153,8 +155,8 @@ def squared_distances(x: Tensor, y: Tensor, weights: Tensor | None = None) -> Te
     """
     dtype, x, y = x.dtype, x.double(), y.double()
     if weights is None:
-        distance = x.square().sum(-1, keepdim=True) - 2 * x @ y.T + y.square().sum(-1)
+        squares, slopes = x.square().sum(-1, keepdim=True) + y.square().sum(-1), y
     else:
-        weights = weights.double()
-        distance = x.square() @ weights.T - 2 * x @ (weights * y).T + (weights * y.square()).sum(-1)
-    return distance.clamp(min=0).to(dtype)
+        slopes = weights.double() * y
+        squares = torch.addmm((slopes * y).sum(-1), x.square(), weights.double().T)
+    return torch.addmm(squares, x, slopes.T, alpha=-2).clamp(min=0).to(dtype)
