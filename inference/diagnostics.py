@@ -13,6 +13,9 @@ from torch import Tensor
 
 from inference.chains import Draws
 
+OF_THE_KERNEL = ("acceptance", "step_size", "divergent")
+"""Statistics that tell how a kernel moves, and nothing of what it samples."""
+
 LEAST_DRAWS = 4
 """ArviZ halves each chain, and tells nothing from fewer."""
 
@@ -183,7 +186,10 @@ def diagnose(
         problems.append("one chain: whether another would agree, and so R-hat, nothing tells; run several")
     if length < LEAST_DRAWS:
         problems.append(f"too few draws: expected {LEAST_DRAWS} of each chain or more, got {length}")
-    series = list(draws.stats.items())
+    series = [(name, values) for name, values in draws.stats.items() if name not in OF_THE_KERNEL]
+    told, said = _of_the_kernel(draws)
+    notes += told
+    problems += said
     for name in names:
         value = draws.samples[name]
         if value.dim() == 2:
@@ -212,6 +218,28 @@ def diagnose(
                     f"energy, {time:.1f} draws each; run longer, or thin more"
                 )
     return Diagnosis(tuple(rows), tuple(problems), tuple(notes), chains, length, autocorrelation, time)
+
+
+def _of_the_kernel(draws: Draws) -> tuple[list[str], list[str]]:
+    """What the kernel's own statistics tell, and what is wrong there."""
+    notes, problems = [], []
+    means = {
+        name: draws.stats[name].double().mean(1).tolist()
+        for name in OF_THE_KERNEL
+        if name in draws.stats and draws.num_draws
+    }
+    for name, each in means.items():
+        if name != "divergent":
+            low, high = min(each), max(each)
+            spread = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g} by chain"
+            notes.append(f"{name.replace('_', ' ')} {spread}")
+    divergent = int(draws.stats["divergent"].sum()) if "divergent" in means else 0
+    if divergent:
+        problems.append(
+            f"{divergent:,} of {draws.stats['divergent'].numel():,} transitions diverged: the draws may miss "
+            "a part of the posterior there; a higher target_accept_prob, or other parameters for it, may help"
+        )
+    return notes, problems
 
 
 def _row(name: str, values: np.ndarray, least_ess: float) -> tuple[Row, list[str]]:

@@ -222,7 +222,7 @@ def gradient_variance(
                 )
             if hasattr(objective, "prepare"):
                 objective.prepare(batch)
-        names = _common_parameters(objectives, params)
+        names = _shared_parameters(objectives, params)
         target = None
         if exact is not None:
             first = next(iter(objectives.values()))
@@ -294,7 +294,7 @@ def named_parameters(objective: nn.Module) -> dict[str, nn.Parameter]:
     return {name: param for name, param in named.items() if param.requires_grad}
 
 
-def _common_parameters(objectives: Mapping[str, nn.Module], params: Sequence[str] | None) -> list[str]:
+def _shared_parameters(objectives: Mapping[str, nn.Module], params: Sequence[str] | None) -> list[str]:
     """The names of the parameters, the same in all of the objectives."""
     (first, of_first), *others = [(name, named_parameters(value)) for name, value in objectives.items()]
     for name, of_other in others:

@@ -27,7 +27,10 @@ def compile_step(objective: nn.Module, batch: Batch) -> Callable[[Batch], Tensor
         ValueError: If the objective branches on values, or cannot be traced.
     """
     if not getattr(objective, "compilable", True):
-        raise ValueError(f"compile=True expects an objective without chains, got {type(objective).__name__}")
+        raise ValueError(
+            "compile=True expects an objective without chains or state of its own, got "
+            f"{type(objective).__name__}"
+        )
     params = {name: param for name, param in objective.named_parameters() if param.requires_grad}
     unused: set[str] = set()
 

@@ -92,7 +92,9 @@ class LikelihoodEstimate:
                 f"{log_z}{within})"
             )
         how = {
-            None: self.kind,
+            None: f"{self.kind}, mean over {self.particles:,} draw{plural} of the posterior"
+            if self.particles
+            else self.kind,
             "importance-weighted": f"{self.kind}, {self.particles:,} importance sample{plural} per item",
             "elbo": f"{self.kind}, the ELBO, mean over {self.particles:,} draw{plural} per item",
         }[self.bound]

@@ -392,8 +392,19 @@ class _Run:
         return loss
 
     def warn_of_idle_parameters(self) -> None:
-        params = self.objective.named_parameters()
-        idle = [name for name, param in params if param.requires_grad and param.grad is None]
+        owners = getattr(getattr(self.objective, "program", None), "owners", ())
+        # A model whose program draws its parameters has some of its own that have no part in it.
+        without_part = {
+            id(param)
+            for owner in owners
+            if len(owners) > 1 and all(param.grad is None for param in owner.parameters())
+            for param in owner.parameters()
+        }
+        idle = [
+            name
+            for name, param in self.objective.named_parameters()
+            if param.requires_grad and param.grad is None and id(param) not in without_part
+        ]
         if idle and self.fabric.global_rank == 0:
             warnings.warn(
                 f"no gradient of this objective reaches {len(idle)} of the parameters, {idle[0]} among them: "

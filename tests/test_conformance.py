@@ -992,7 +992,7 @@ def test_an_objective_for_normalised_densities_refuses_a_machine(case, name):
 def test_a_step_of_chains_becomes_no_graph(case):
     model = case.build()
     objective = case.objective(model)
-    with pytest.raises(ValueError, match="compile=True expects an objective without chains, got Persistent"):
+    with pytest.raises(ValueError, match="objective without chains or state of its own, got Persistent"):
         inference.fit(objective, case.batch(model, 4), epochs=1, compile=True, progress=False)
 
 

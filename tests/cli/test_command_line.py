@@ -60,7 +60,7 @@ def test_help_of_every_command_waits_for_no_heavy_import(spawn):
     code = """
 import sys
 from zoo.cli import main
-for command in ("list", "train", "evaluate", "sample", "complete", "anomaly"):
+for command in ("list", "train", "compare", "evaluate", "sample", "complete", "anomaly"):
     try:
         main([command, "--help"])
     except SystemExit as end:

@@ -1,4 +1,4 @@
-"""The ``zoo`` command: list, train, evaluate and sample models, complete images, tell anomalies.
+"""The ``zoo`` command: list, train, compare, evaluate and sample models, complete images, tell anomalies.
 
 A file for each command; what they share lies beside them (`recipe`, `run_folder`, `pictures`, `report`).
 Torch and Pyro are imported when a command needs them, so that ``zoo --help`` answers at once.

@@ -244,7 +244,7 @@ def _run(
     from zoo.cli.comparison_report import print_comparison, write_report
     from zoo.cli.report import counted, say
     from zoo.cli.run_folder import RunFolder
-    from zoo.cli.train import _command
+    from zoo.cli.train import command_of
 
     (out / "logs").mkdir(parents=True, exist_ok=True)
     for note in notes:
@@ -275,7 +275,7 @@ def _run(
         "fold": dataset.fold,
         "test_items": len(dataset.test),
         "seed": seed,
-        "command": _command(arguments),
+        "command": command_of(arguments),
         "machine": sorted({row["machine"] for row in ordered if row.get("machine")}),
         "notes": notes,
         "rows": ordered,

@@ -317,7 +317,7 @@ def infer_parameters(config: dict[str, Any], dataset: "Dataset", out: Path) -> i
     from zoo.cli.recipe import build_model
     from zoo.cli.report import say
     from zoo.cli.run_folder import RunFolder
-    from zoo.cli.train import _machine
+    from zoo.cli.train import machine_of
 
     run = RunFolder(out)
     run.open(config)
@@ -362,7 +362,7 @@ def infer_parameters(config: dict[str, Any], dataset: "Dataset", out: Path) -> i
             "seconds": round(seconds, 1),
             "parameters": sum(param.numel() for param in model.parameters()),
             "seed": seed,
-            "machine": _machine(model),
+            "machine": machine_of(model),
             "test": {
                 "nats_per_item": estimate.nats_per_item,
                 "standard_error": estimate.standard_error,

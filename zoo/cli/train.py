@@ -172,7 +172,7 @@ def train(
         )
     if code == 0 and result is not None and is_first_rank():
         RunFolder(result.parent).write_json(
-            result.name, RunFolder(out).metrics() | {"command": _command(context.obj)}
+            result.name, RunFolder(out).metrics() | {"command": command_of(context.obj)}
         )
     return code
 
@@ -245,7 +245,7 @@ def train_one(config: dict[str, Any], dataset: Any, out: Path, runtime: dict[str
         "seconds": round(result.seconds, 1),
         "parameters": sum(param.numel() for param in model.parameters()),
         "seed": config["seed"],
-        "machine": _machine(model),
+        "machine": machine_of(model),
     }
     notes = getattr(result, "notes", [])
     if notes:
@@ -359,7 +359,7 @@ def _logger(name: str | None, out: Path) -> Any:
         ) from None
 
 
-def _command(arguments: list[str]) -> str:
+def command_of(arguments: list[str]) -> str:
     """The command as it was given, but for where its files went."""
     words = iter(arguments)
     kept = []
@@ -371,7 +371,7 @@ def _command(arguments: list[str]) -> str:
     return shlex.join(["zoo", *kept])
 
 
-def _machine(model: Any) -> str:
+def machine_of(model: Any) -> str:
     """What trained the model, for the table: the figures in seconds mean nothing without it."""
     import platform
 
