@@ -7,24 +7,24 @@ from tests.figures.recipes import anomalies, recorded, run
 pytestmark = pytest.mark.figures
 
 
-def test_independent_pixels_of_digits(tmp_path, record_result):
-    metrics = run("independent --data digits", tmp_path / "run")
+def test_independent_pixels_of_digits(trained_on_digits, record_result):
+    metrics = trained_on_digits("independent")
     record_result("independent-digits", metrics)
     assert metrics["test"]["kind"] == "exact"
     assert metrics["test"]["nats_per_item"] == pytest.approx(25.0, abs=0.1)
 
 
-def test_fvsbn_on_digits(tmp_path, record_result):
-    metrics = run("fvsbn --data digits", tmp_path / "run")
+def test_fvsbn_on_digits(trained_on_digits, record_result):
+    metrics = trained_on_digits("fvsbn")
     record_result("fvsbn-digits", metrics)
     assert metrics["test"]["kind"] == "exact"
     assert metrics["test"]["nats_per_item"] <= 18.2
 
 
-def test_nade_on_digits(tmp_path, record_result):
-    metrics = run("nade --data digits", tmp_path / "run")
+def test_nade_on_digits(trained_on_digits, comparison, record_result):
+    metrics = trained_on_digits("nade")
     record_result("nade-digits", metrics)
-    told = anomalies(tmp_path / "run")
+    told = anomalies(comparison / "nade")
     record_result("anomaly-nade-digits", told)
     assert all(told["against"][name]["auc"] >= 0.95 for name in ("transposed", "noise"))
     assert metrics["parameters"] <= 200 * (63 + 64) + 200 + 64  # 200 hidden units, no more

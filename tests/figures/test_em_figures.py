@@ -12,8 +12,8 @@ from tests.figures.recipes import recorded, run
 pytestmark = pytest.mark.figures
 
 
-def test_mixture_of_coins_on_digits(tmp_path, record_result):
-    metrics = run("bernoulli-mixture --data digits", tmp_path / "run")
+def test_mixture_of_coins_on_digits(trained_on_digits, record_result):
+    metrics = trained_on_digits("bernoulli-mixture")
     record_result("bernoulli-mixture-digits", metrics)
     assert metrics["test"]["kind"] == "exact"
     assert metrics["parameters"] == 60 * 64 + 60

@@ -7,8 +7,8 @@ from tests.figures.recipes import recorded, run
 pytestmark = pytest.mark.figures
 
 
-def test_vae_on_digits(tmp_path, record_result):
-    metrics = run("vae --data digits", tmp_path / "run")
+def test_vae_on_digits(trained_on_digits, record_result):
+    metrics = trained_on_digits("vae")
     record_result("vae-digits", metrics)
     assert metrics["test"]["particles"] == 1000
     assert metrics["test"]["nats_per_item"] <= 16.95
@@ -17,8 +17,8 @@ def test_vae_on_digits(tmp_path, record_result):
     assert metrics["probe"]["raw"] >= 0.85
 
 
-def test_supervised_vae_with_all_labels(tmp_path, record_result):
-    metrics = run("supervised-vae --data digits", tmp_path / "run")
+def test_supervised_vae_with_all_labels(trained_on_digits, record_result):
+    metrics = trained_on_digits("supervised-vae")
     record_result("supervised-vae-digits", metrics)
     assert metrics["accuracy"] >= 0.96
     assert metrics["generated_as_asked"]["share"] >= 0.95

@@ -14,8 +14,8 @@ def widths(test):
 
 
 @pytest.mark.parametrize(("model", "kind"), [("rbm", "estimate"), ("dbm", "lower bound")])
-def test_digits(model, kind, tmp_path, record_result):
-    metrics = run(f"{model} --data digits", tmp_path / "run")
+def test_digits(model, kind, trained_on_digits, record_result):
+    metrics = trained_on_digits(model)
     record_result(f"{model}-digits", metrics)
     test = metrics["test"]
     assert test["kind"] == kind
