@@ -137,6 +137,13 @@ METHODS = {
         "elbo",
         {"gradient": "score-function", "num_particles": 4},
     ),
+    "baseline": Method(
+        "ELBO, score function less a running mean, 4 particles",
+        _LATENT,
+        _latent,
+        "elbo",
+        {"gradient": "baseline", "num_particles": 4},
+    ),
     "leave-one-out": Method(
         "ELBO, score function less the mean of the other particles, 4 of them",
         _LATENT,
