@@ -12,6 +12,7 @@ ROWS = [
     ("independent-digits", "independent pixels, digits", ""),
     ("fvsbn-digits", "FVSBN, digits", ""),
     ("nade-digits", "NADE, 200 hidden, digits", ""),
+    ("bernoulli-mixture-digits", "mixture of 60 products of coins, digits, EM", ""),
     ("vae-digits", "VAE, digits", ""),
     ("supervised-vae-digits", "supervised VAE, digits, all labels", ""),
     ("supervised-vae-digits-100", "supervised VAE, digits, 100 labels", ""),
@@ -28,6 +29,14 @@ ROWS = [
     ("rnade-white-wine", "RNADE, white wine, mean of 10 folds", "10.23 (Uria et al., 2013)"),
     ("realnvp-red-wine", "RealNVP, red wine, mean of 10 folds", ""),
     ("realnvp-white-wine", "RealNVP, white wine, mean of 10 folds", ""),
+    ("gaussian-mixture-red-wine", "mixture of 40 Gaussians, red wine, mean of 10 folds, EM", ""),
+    ("gaussian-mixture-white-wine", "mixture of 40 Gaussians, white wine, mean of 10 folds, EM", ""),
+    ("ppca-red-wine", "PPCA of 10 directions, red wine, mean of 10 folds, EM", ""),
+    (
+        "bernoulli-mixture-mnist",
+        "mixture of 500 products of coins, MNIST, one binarisation, EM",
+        "137.64 (one fixed; Larochelle & Murray, 2011)",
+    ),
     ("fvsbn-mnist", "FVSBN, MNIST, dynamic", "97.45 (one fixed binarisation; Gregor et al., 2014)"),
     ("nade-mnist", "NADE, 500 hidden, MNIST, dynamic", "88.33 (one fixed binarisation; Uria et al., 2016)"),
     ("vae-mnist", "VAE, MNIST, dynamic", "86.76 (Burda et al., 2016)"),
@@ -67,6 +76,101 @@ def likelihoods() -> list[str]:
             f"`{result['command']}`",
         )
         lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def comparison() -> list[str]:
+    """The rows of ``zoo compare`` on the digits, as it sorts them."""
+    found = load("comparison-digits")
+    lines = [
+        f"| `{found['command']}` | test nats | likelihood | parameters | training |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        test = row["test"]
+        cells = (
+            row["name"],
+            f"{test['nats_per_item']:.2f} ± {test['standard_error']:.2f}",
+            _kind(test),
+            f"{row['parameters']:,}",
+            _duration(row["seconds"]),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def methods() -> list[str]:
+    """The rows of ``zoo compare MODEL --methods all``: a VAE, and PPCA, whose θ may be unknown too."""
+    lines = []
+    for name in ("methods-vae-digits", "methods-ppca-red-wine"):
+        found = load(name)
+        lines += [
+            f"| `{found['command']}` | test nats | likelihood | gradient variance | ESS per second | R-hat "
+            "| training |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for row in found["rows"]:
+            test = row["test"]
+            cells = (
+                row["name"],
+                f"{test['nats_per_item']:.2f} ± {test['standard_error']:.2f}",
+                _kind(test),
+                _maybe(row.get("gradient_variance"), ".2g"),
+                _maybe(row.get("draws", {}).get("ess_per_second"), ".2g"),
+                _maybe(row.get("draws", {}).get("r_hat"), ".3f"),
+                _duration(row["seconds"]),
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return lines[:-1]
+
+
+def gradients() -> list[str]:
+    """The rows on estimators of the ELBO's gradient, and on the importance-weighted bound."""
+    found, bounds, agreement = load("gradient-variance"), load("iwae-bounds"), load("ppca-agreement")
+    titles = {
+        "score-function": "score function",
+        "baseline": "the same less a running mean",
+        "leave-one-out": "the same less the mean of the other particles",
+        "reparameterized": "reparameterised",
+    }
+    lines = [
+        f"| gradient of the ELBO, factor analysis, {found['items']} items, {found['particles']} particles "
+        "| variance, nats² | largest deviation of the mean from the exact one, standard errors |",
+        "|---|---|---|",
+    ]
+    for name, title in titles.items():
+        each = found["estimators"][name]
+        lines.append(f"| {title} | {each['variance']:.2g} | {each['largest_deviation']:.1f} |")
+    lines += [
+        "",
+        "| importance-weighted bound on the same items, a guide that is too wide | nats |",
+        "|---|---|",
+    ]
+    for k, bound in bounds["bounds"].items():
+        lines.append(f"| K = {int(k):,} | {bound:.3f} ± {bounds['standard_errors'][k]:.3f} |")
+    sampled = bounds["importance_sampling"]
+    lines += [
+        f"| importance sampling, {sampled['particles']:,} | {sampled['mean']:.4f} ± "
+        f"{sampled['monte_carlo_error']:.4f} |",
+        f"| exact | {bounds['exact']:.4f} |",
+        "",
+        "| PPCA on red wine, 3 directions, against the eigenvectors' maximum | aim | EM | SVI |",
+        "|---|---|---|---|",
+        f"| nats per item that it is short of it | ≤ 1e-6; ≤ 0.01 | {agreement['gap_nats']['em']:.0e} "
+        f"| {agreement['gap_nats']['svi']:.0e} |",
+        "| largest difference of E[V z given x] and of the covariance of V z | "
+        f"| {agreement['posterior_difference']['em']:.0e} | {agreement['posterior_difference']['svi']:.0e} |",
+        "",
+        "| posterior of θ, PPCA of 3 entries, 30 items: E[log p(X given θ)] | nats |",
+        "|---|---|",
+    ]
+    posterior = load("ppca-posterior")["log_likelihood"]
+    lines += [
+        f"| NUTS, with its Monte Carlo error | {posterior['nuts']:.3f} ± {posterior['mcse']:.3f} |",
+        "| importance sampling from a t distribution about the mode | "
+        f"{posterior['importance_sampling']:.3f} ± {posterior['importance_error']:.3f} |",
+    ]
     return lines
 
 
@@ -281,9 +385,26 @@ def machine_timings() -> list[str]:
     return lines
 
 
+def em_timings() -> list[str]:
+    """The rows on EM beside scikit-learn's."""
+    lines = [
+        "| EM, mixture of 5 Gaussians, red wine, same start: scikit-learn's time over ours | aim | 1 thread "
+        "| 2 threads | difference of log-likelihoods, nats |",
+        "|---|---|---|---|---|",
+    ]
+    for name in ("em-full", "em-tied", "em-diagonal", "em-spherical"):
+        one, two = (load(f"{name}-{threads}") for threads in (1, 2))
+        difference = max(one["difference_nats"], two["difference_nats"])
+        lines.append(
+            f"| {one['covariance']} | ≥ 1 | {one['ratio']:.2f} | {two['ratio']:.2f} | {difference:.0e} |"
+        )
+    return lines
+
+
 def table() -> str:
     """All of it, as it stands in the README."""
     parts = (
+        comparison(),
         likelihoods(),
         gaussians(),
         inversions(),
@@ -291,6 +412,9 @@ def table() -> str:
         annealing(),
         anomalies(),
         representations(),
+        methods(),
+        gradients(),
+        em_timings(),
         timings(),
         autoregressive_timings(),
         flow_timings(),
@@ -305,8 +429,15 @@ def _kind(test: dict) -> str:
         return "exact"
     if "log_z" in test:
         return "estimate, log Z by AIS" if test["kind"] == "estimate" else "≤, mean field, log Z by AIS"
+    if test["kind"] == "estimate":
+        return f"predictive, {test['particles']:,} draw{'' if test['particles'] == 1 else 's'} of θ"
     how = "draws of noise, mean" if test.get("bound") == "elbo" else "importance samples"
     return f"≤, {test['particles']:,} {how}"
+
+
+def _maybe(figure: float | None, form: str) -> str:
+    """A figure that not every row has."""
+    return "" if figure is None else format(figure, form)
 
 
 def _data(name: str) -> str:

@@ -177,6 +177,7 @@ METHODS = {
         _LEARNED_GUIDE,
         _learned_guide,
         "variational-em",
+        noisy=False,  # its gradients are the ELBO's
     ),
     "contrastive-divergence": Method(
         "contrastive divergence", _MACHINE, _machine, "contrastive-divergence", noisy=False
