@@ -355,6 +355,7 @@ def test_all_methods_are_those_that_suit(zoo, monkeypatch):
     assert of_vae == [
         "elbo",
         "score-function",
+        "baseline",
         "leave-one-out",
         "importance-weighted",
         "doubly-reparameterized",
