@@ -363,7 +363,7 @@ def _parallel(rows: list[Row], jobs: int) -> Iterator[tuple[str, dict[str, Any]]
             yield delayed(do_row)(row)
 
     threads = {} if jobs == 1 else {"inner_max_num_threads": max(1, cpu_count() // jobs)}
-    with parallel_config(backend="loky", **threads):
+    with parallel_config(backend="loky", **threads), _ignoring_interrupts():
         outcomes = Parallel(
             n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1
         )(tasks())
@@ -371,6 +371,22 @@ def _parallel(rows: list[Row], jobs: int) -> Iterator[tuple[str, dict[str, Any]]
         warnings.simplefilter("ignore", UserWarning)  # joblib's, when it is left before its end
         with contextlib.closing(outcomes):
             yield from outcomes
+
+
+@contextlib.contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """Processes that start in here leave Ctrl-C to this one, which ends them."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def do_row(row: Row) -> tuple[str, dict[str, Any]]:
