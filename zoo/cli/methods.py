@@ -37,7 +37,7 @@ REPEATS = 50
 BY_GRADIENT = {"epochs": 200, "batch_size": 50, "lr": 1e-2, "schedule": "cosine"}
 """How a model whose recipe is EM is trained by gradients."""
 
-OVER_PARAMETERS = {"epochs": 1000, "lr": 2e-2, "schedule": "cosine"}
+OVER_PARAMETERS = {"epochs": 1500, "lr": 1e-1, "schedule": "cosine"}
 """How a guide over the parameters is fitted: an epoch is one step with all items."""
 
 
