@@ -169,6 +169,24 @@ def test_same_seed_same_bits_and_generators_are_left_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_few_items_take_one_thread_and_the_threads_come_back(monkeypatch):
+    class Watching(Clouds):
+        def e_step(self, x):
+            self.threads = torch.get_num_threads()
+            return super().e_step(x)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        few, many = Watching(), Watching()
+        fit(few, epochs=1)
+        monkeypatch.setattr("inference.em.SMALL", 10)
+        fit(many, epochs=1)
+        assert (few.threads, many.threads, torch.get_num_threads()) == (1, 2, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_chunks_change_rounding_only():
     one, two = Clouds(), Clouds()
     fit(one, epochs=5), fit(two, epochs=5, chunk=7)

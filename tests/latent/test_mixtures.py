@@ -127,6 +127,24 @@ def test_log_prior_is_that_of_pseudo_items(covariance):
     assert abs(mixture.log_prior() - each.mean()) < 4 * error
 
 
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_e_step_tells_the_likelihood_and_counts_every_item(covariance):
+    mixture = shuffled(gaussian(covariance))
+    statistics, log_prob = mixture.e_step(items())
+    assert torch.allclose(log_prob, mixture.log_prob(items()), atol=1e-9)
+    assert statistics["count"].sum().item() == pytest.approx(len(items()))
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_elbo_is_the_likelihood_since_the_guide_is_the_posterior_and_is_summed_out(covariance):
+    mixture = shuffled(gaussian(covariance))
+    loss = inference.ELBO(mixture)(items())
+    assert loss.item() == pytest.approx(-mixture.log_prob(items()).mean().item(), abs=1e-9)
+    grads = torch.autograd.grad(loss, list(mixture.parameters()))
+    exact = torch.autograd.grad(-mixture.log_prob(items()).mean(), list(mixture.parameters()))
+    assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(grads, exact, strict=True))
+
+
 def test_expected_statistics_of_chunks_add_up():
     x, mixture = items(), gaussian("full")
     whole = mixture.e_step(x)[0]

@@ -35,6 +35,11 @@ def test_density_is_that_of_one_gaussian():
     assert torch.allclose(ppca.log_prob(x), expected, atol=1e-9)
 
 
+def test_e_step_tells_the_likelihood():
+    ppca, x = zoo.PPCA((5,), latent_dim=2).double(), items()
+    assert torch.allclose(ppca.e_step(x)[1], ppca.log_prob(x), atol=1e-9)
+
+
 def test_posterior_is_that_of_the_joint_gaussian():
     """By conditioning the Gaussian of (z, x), block by block."""
     ppca, x = fitted_in_closed_form(items()), items()
