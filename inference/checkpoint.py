@@ -63,3 +63,19 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError(f"{path} is no checkpoint: expected a dict, got {type(state).__name__}")
     return state
+
+
+def check_settings(path: str | os.PathLike[str], state: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Checks that a checkpoint was left by a training with the same ``settings``.
+
+    Raises:
+        ValueError: If it holds none, or others.
+    """
+    if not isinstance(state.get("settings"), dict):
+        raise ValueError(f"{path} is no checkpoint of a training")
+    for name, value in settings.items():
+        before = state["settings"].get(name)
+        if before != value:
+            raise ValueError(
+                f"{path} belongs to a training with another {name}: expected {value}, got {before}"
+            )

@@ -23,7 +23,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from inference.checkpoint import load_checkpoint, save_checkpoint
+from inference.checkpoint import check_settings, load_checkpoint, save_checkpoint
 from inference.objectives import check_items
 from inference.program import check_counts, forked_rng, restored_modes
 from inference.progress import progress as show_progress
@@ -334,14 +334,7 @@ class _Run:
         if self.checkpoint is None or not self.checkpoint.exists():
             return
         state = load_checkpoint(self.checkpoint)
-        if not isinstance(state.get("settings"), dict):
-            raise ValueError(f"{self.checkpoint} is no checkpoint of EM")
-        for name, value in self.settings.items():
-            came = state["settings"].get(name)
-            if came != value:
-                raise ValueError(
-                    f"{self.checkpoint} belongs to a run with another {name}: expected {value}, got {came}"
-                )
+        check_settings(self.checkpoint, state, self.settings)
         self.best, self.result = EMResult(**state["best"]), EMResult(**state["result"])
         self.best_theta, self.theta, self.loss = state["best_theta"], state["theta"], state["loss"]
         self.seconds, self.starts, self.notes = state["seconds"], state["starts"], state["notes"]

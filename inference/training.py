@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from inference.checkpoint import load_checkpoint, save_checkpoint
+from inference.checkpoint import check_settings, load_checkpoint, save_checkpoint
 from inference.graph import compile_step
 from inference.program import Batch, arguments, check_counts, forked_rng, restored_modes
 from inference.progress import progress as show_progress
@@ -503,15 +503,7 @@ class _Run:
         if self.checkpoint is None or not self.checkpoint.exists():
             return
         state = load_checkpoint(self.checkpoint)
-        if not isinstance(state.get("settings"), dict):
-            raise ValueError(f"{self.checkpoint} is no checkpoint of a training")
-        for name, value in self.settings.items():
-            before = state["settings"].get(name)
-            if before != value:
-                raise ValueError(
-                    f"{self.checkpoint} belongs to a training with another {name}: "
-                    f"expected {value}, got {before}"
-                )
+        check_settings(self.checkpoint, state, self.settings)
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best = state["best"]

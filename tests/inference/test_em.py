@@ -232,7 +232,7 @@ def test_a_checkpoint_of_other_settings_is_refused(name, tmp_path):
     saving = {"checkpoint": tmp_path / "em.pt"}
     fit(Clouds(), epochs=3, **saving)
     other = {"epochs": 3, name: {"epochs": 4, "seed": 1, "restarts": 2, "tolerance": 0.5}[name]}
-    with pytest.raises(ValueError, match=f"belongs to a run with another {name}"):
+    with pytest.raises(ValueError, match=f"belongs to a training with another {name}"):
         fit(Clouds(), **other, **saving)
 
 
