@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +17,9 @@ hypothesis.settings.load_profile("deterministic")
 def pytest_configure(config: pytest.Config) -> None:
     # Before any test module can import matplotlib; subprocesses inherit it.
     os.environ["MPLBACKEND"] = "Agg"
+    # A shell has what it starts in the background ignore Ctrl-C; what is interrupted here should not.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Fixtures of a conftest serve its own folder; registered so, they serve the doctests of the packages too.
     config.pluginmanager.register(Isolation(), "isolation")
 
