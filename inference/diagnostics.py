@@ -196,7 +196,10 @@ def diagnose(
             series.append((name, value))
             continue
         shape, entries = value.shape[2:], value.flatten(2)
-        series.append((f"mean({name})", entries.mean(-1, dtype=torch.float64)))
+        mean = entries.mean(-1, dtype=torch.float64)
+        still = mean.numel() and mean.max() - mean.min() <= 1e-5 * mean.abs().max()
+        if not (still and (entries != entries[:1, :1]).any()):  # that of a simplex, say, tells nothing
+            series.append((f"mean({name})", mean))
         found, constant = _worst_entries(entries, worst)
         series += [(_entry(name, entry, shape), entries[..., entry]) for entry in found]
         if constant:

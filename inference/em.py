@@ -134,15 +134,15 @@ def fit_em(
         >>> losses == sorted(losses, reverse=True)
         True
     """
-    x = _items(train, model)
-    held_out = None if valid is None else _items(valid, model)
     if not isinstance(model, nn.Module) or not isinstance(model, HasEM):
         raise ValueError(
             f"EM expects a module with e_step and m_step, got {type(model).__name__}: train it by "
             "inference.fit, for instance on inference.ELBO"
         )
+    x = _items(train, model)
+    held_out = None if valid is None else _items(valid, model)
     check_counts(epochs=epochs, restarts=restarts, chunk=chunk)
-    if not 0 <= tolerance < math.inf:
+    if not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance must be at least 0, got {tolerance}")
     if patience is not None and (patience < 1 or valid is None):
         raise ValueError(
@@ -158,7 +158,9 @@ def fit_em(
     settings = {
         "items": len(x),
         "data": _digest(x),
-        "valid_items": 0 if held_out is None else len(held_out),
+        "valid": None if held_out is None else _digest(held_out),
+        "model": _plain_attributes(model),
+        "start": None if initialize else _digest(*model.state_dict().values()),
         "epochs": epochs,
         "tolerance": tolerance,
         "restarts": restarts,
@@ -196,6 +198,8 @@ class _Run:
         self.best, self.result = EMResult(), EMResult()
         self.best_theta: dict[str, Tensor] = {}
         self.theta: dict[str, Tensor] = {}
+        self.current: dict[str, Tensor] = {}  # after the last whole epoch
+        self.some_are_empty = False
         self.loss = math.inf
         self.seconds = 0.0
         self.starts: list[float] = []
@@ -222,6 +226,10 @@ class _Run:
             self.save()
         except KeyboardInterrupt:
             interrupted = True
+            if self.result.history:
+                self.model.load_state_dict(self.current)
+            if self.result.history or self.starts:
+                self.save()
             if self.result.history:
                 self.end_of_start()
         if self.best_theta:
@@ -251,7 +259,7 @@ class _Run:
             gain = (objective - before) / len(self.x)
             if not math.isfinite(objective):
                 raise ArithmeticError(f"the log-likelihood became {objective} in epoch {epoch} of EM")
-            if not reseeded and -gain > self.slack(objective):
+            if not self.some_are_empty and -gain > self.slack(objective):
                 raise ArithmeticError(
                     f"epoch {epoch} of EM lowered the log-likelihood by {-gain:.3g} nats per item: expected "
                     "it to rise or stay; is the M-step the maximum of what the E-step expects?"
@@ -260,6 +268,7 @@ class _Run:
             if self.valid is not None:
                 row["valid"] = loss = -self.e_step(self.valid)[1] / len(self.valid)
             result.history.append(row)
+            self.current = {name: value.clone() for name, value in self.model.state_dict().items()}
             if self.valid is None or loss < self.loss:
                 self.keep(epoch, loss)
             patience = self.settings["patience"]
@@ -268,8 +277,9 @@ class _Run:
             yield
 
     def m_step(self, statistics: Statistics, number: int, epoch: int) -> bool:
-        """Moves θ; returns whether empty components were moved as well, so that the likelihood may fall."""
+        """Moves θ; returns whether empty components were moved as well."""
         empty = self.model.empty_components(statistics) if hasattr(self.model, "empty_components") else []
+        self.some_are_empty = bool(empty)  # these are in no maximum, and the likelihood may fall
         self.model.m_step(statistics)
         if not empty or len(self.notes) >= RESEEDS or epoch == self.settings["epochs"]:
             return False
@@ -339,6 +349,7 @@ class _Run:
         self.best_theta, self.theta, self.loss = state["best_theta"], state["theta"], state["loss"]
         self.seconds, self.starts, self.notes = state["seconds"], state["starts"], state["notes"]
         self.model.load_state_dict(state["model"])
+        self.current = state["model"]
 
 
 def _items(data: Any, model: Any) -> Tensor:
@@ -359,10 +370,23 @@ def _threads_for(x: Tensor) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _digest(x: Tensor) -> str:
-    """A fingerprint of the first items, so that no run is resumed on other data of the same size."""
-    values = x[:100].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-    return hashlib.blake2b(values, digest_size=8).hexdigest()
+def _digest(*tensors: Tensor) -> str:
+    """A fingerprint, so that no run is resumed on other data of the same size, or from another start."""
+    digest = hashlib.blake2b(digest_size=8)
+    for values in tensors:
+        digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _plain_attributes(model: nn.Module) -> dict[str, Any]:
+    """What a model was built with, as far as it keeps it in plain numbers and words."""
+    return {
+        name: value
+        for name, value in sorted(vars(model).items())
+        if isinstance(value, bool | int | float | str)
+        and not name.startswith("_")
+        and name not in ("name", "training")
+    }
 
 
 def _generator(*parts: int) -> torch.Generator:

@@ -13,7 +13,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from inference.program import Program, Structure, can_be_reparameterized
+from inference.program import Program, Structure, can_be_reparameterized, check_counts
 
 NOT_REPARAMETERIZED = "the importance-weighted objective expects latent sites that can all be reparameterised"
 
@@ -58,8 +58,7 @@ def log_weights(
         >>> torch.allclose(weights, dist.Normal(0., 2**0.5).log_prob(x).expand(5, 3))
         True
     """
-    if num_particles < 1:
-        raise ValueError(f"num_particles must be at least 1, got {num_particles}")
+    check_counts(num_particles=num_particles)
     program = Program.of(model, guide)
     drawn = draw_particles(program, args, num_particles, reparameterized=reparameterized)
     return drawn.log_p - drawn.log_q

@@ -66,6 +66,11 @@ def relabel(draws: Draws, sites: Sequence[str], *, reference: Mapping[str, Tenso
         _check_reference(reference, values)
     if draws.num_draws == 0:
         return draws
+    for name, value in values.items():
+        if not value.isfinite().all():
+            raise ValueError(
+                f"expected finite draws, got {int((~value.isfinite()).sum())} of {name} that are not"
+            )
 
     # Components (num, K, entries) in units in which every site weighs the same.
     parts, pivot_parts = [], []
@@ -75,7 +80,7 @@ def relabel(draws: Draws, sites: Sequence[str], *, reference: Mapping[str, Tenso
         unit = torch.where(unit > 0, unit, 1) * part.shape[-1] ** 0.5
         parts.append(part / unit)
         if reference is not None:
-            pivot_parts.append(reference[name].to(part).reshape(numbers[name], -1) / unit)
+            pivot_parts.append(torch.as_tensor(reference[name]).to(part).reshape(numbers[name], -1) / unit)
     components = torch.cat(parts, -1)
     if reference is not None:
         target = torch.cat(pivot_parts, -1)

@@ -29,6 +29,7 @@ from inference.program import (
     Structure,
     arguments,
     can_be_reparameterized,
+    check_counts,
     forked_rng,
     is_enumerated,
     log_prob,
@@ -166,8 +167,7 @@ class _ParticleObjective(Objective):
 
     def __init__(self, model: Any, guide: Callable[..., Any] | None, *, num_particles: int) -> None:
         super().__init__(model, guide)
-        if num_particles < 1:
-            raise ValueError(f"num_particles must be at least 1, got {num_particles}")
+        check_counts(num_particles=num_particles)
         self.num_particles = num_particles
 
     @override

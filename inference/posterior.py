@@ -294,7 +294,7 @@ def posterior_draws(guide: Any, num_draws: int, *args: Any, seed: int = 0) -> Dr
         torch.Size([1, 100])
     """
     check_counts(num_draws=num_draws)
-    program = getattr(guide, "program", guide)
+    program = getattr(guide, "program", getattr(guide, "guide", guide))
     program = program if isinstance(program, Program) else Program(_nothing, guide)
     args = tuple(arg if isinstance(arg, Tensor) else getattr(arg, "x", arg) for arg in args)
     device = next(
@@ -378,7 +378,7 @@ def log_predictive(
     with forked_rng(device), restored_modes(predictive), bar_of as bar:
         predictive.eval()
         structure = predictive.prepare(batches[0].to(device))
-        _check_predictive(structure, draws)
+        _check_predictive(structure, draws, predictive, batches[0].to(device))
         samples = {name: draws.samples[name].flatten(0, 1).to(device) for name in structure.latent}
         means: list[Tensor] = []
         share = torch.zeros(chains * length, dtype=torch.float64)
@@ -410,7 +410,7 @@ def log_predictive(
     )
 
 
-def _check_predictive(structure: Structure, draws: Draws) -> None:
+def _check_predictive(structure: Structure, draws: Draws, program: Program, x: Tensor) -> None:
     """Refuses a program without a density for each new item, and draws that are not of its latent sites."""
     local = [name for name in structure.latent if name not in structure.loose]
     if structure.data_dim is None or local:
@@ -430,6 +430,12 @@ def _check_predictive(structure: Structure, draws: Draws) -> None:
         raise ValueError(
             f"expected draws of {', '.join(structure.latent)}, got those of {', '.join(draws.samples)}"
         )
+    with program.scope():
+        sites = program.run(program.model, (x,))
+    for name in structure.latent:
+        expected, came = tuple(sites[name]["value"].shape), tuple(draws.samples[name].shape[2:])
+        if came != expected:
+            raise ValueError(f"expected draws of {name} of shape {expected}, got {came}: of another program?")
 
 
 class _Densities:
@@ -492,6 +498,8 @@ def _error_of_mean(shares: Tensor) -> float:
         return 0.0
     correlated = shares.shape[1] >= LEAST_CORRELATED
     worth = effective_sample_size(shares, 0, 1).item() if correlated else shares.numel()
+    if not worth > 0:  # of a few draws that alternate
+        worth = shares.numel()
     return shares.std().item() / math.sqrt(worth)
 
 

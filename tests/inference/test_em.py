@@ -196,12 +196,12 @@ def test_chunks_change_rounding_only():
 class Interrupted(Clouds):
     """Ctrl-C after so many steps."""
 
-    left = 10**9
+    _left = 10**9
 
     def m_step(self, statistics):
-        if self.left == 0:
+        if self._left == 0:
             signal.raise_signal(signal.SIGINT)
-        self.left -= 1
+        self._left -= 1
         super().m_step(statistics)
 
 
@@ -211,10 +211,10 @@ def test_an_interrupted_run_resumes_to_the_same_bits(after, tmp_path):
     whole = Clouds()
     expected = fit(whole, **settings)
     model = Interrupted()
-    model.left = after
+    model._left = after
     saving = {"checkpoint": tmp_path / "em.pt", "checkpoint_seconds": 0.0}
     result = fit(model, **settings, **saving)
-    assert result.interrupted == (model.left == 0)
+    assert result.interrupted == (model._left == 0)
     if result.history:
         assert -log_likelihood(model) == pytest.approx(losses(result)[result.best_epoch - 1], abs=1e-9)
     resumed = Clouds()
@@ -241,6 +241,39 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path):
     inference.fit_em(Clouds(), X, **saving)
     with pytest.raises(ValueError, match="another data"):
         inference.fit_em(Clouds(), X + 1, **saving)
+
+
+def test_a_checkpoint_of_other_late_items_validation_start_or_model_is_refused(tmp_path):
+    valid, late = X[:9] + 0.5, X.clone()
+    late[-1] += 1.0
+    saving = {"checkpoint": tmp_path / "em.pt", "epochs": 3, "progress": False}
+    inference.fit_em(Clouds(), X, valid=valid, **saving)
+    with pytest.raises(ValueError, match="another data"):
+        inference.fit_em(Clouds(), late, valid=valid, **saving)
+    with pytest.raises(ValueError, match="another valid"):
+        inference.fit_em(Clouds(), X, valid=valid + 1, **saving)
+    strict = {"checkpoint": tmp_path / "strict.pt", "epochs": 3, "progress": False}
+    x = torch.randint(2, (20, 4), generator=torch.Generator().manual_seed(0)).double()
+    inference.fit_em(zoo.BernoulliMixture((4,), 2, pseudo_count=0.5).double(), x, **strict)
+    with pytest.raises(ValueError, match="another model.*50"):
+        inference.fit_em(zoo.BernoulliMixture((4,), 2, pseudo_count=50.0).double(), x, **strict)
+    start = {"checkpoint": tmp_path / "start.pt", "epochs": 3, "progress": False, "initialize": False}
+    inference.fit_em(Clouds(), X, **start)
+    moved = Clouds()
+    moved.loc.data += 0.1
+    with pytest.raises(ValueError, match="another start"):
+        inference.fit_em(moved, X, **start)
+
+
+def test_ctrl_c_saves_the_last_whole_epoch_however_long_ago_the_last_saving_was(tmp_path):
+    model = Interrupted()
+    model._left = 7
+    saving = {"checkpoint": tmp_path / "em.pt", "checkpoint_seconds": 1e9}
+    settings = {"restarts": 4, "epochs": 40, "tolerance": 1e-5, "seed": 2}
+    assert fit(model, **settings, **saving).interrupted and (tmp_path / "em.pt").exists()
+    whole, resumed = Clouds(), Clouds()
+    assert fit(resumed, **settings, **saving).history == fit(whole, **settings).history
+    assert torch.equal(resumed.loc, whole.loc)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):

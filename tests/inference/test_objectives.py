@@ -312,10 +312,10 @@ def test_importance_weighted_refuses_what_it_cannot_weigh():
         for use in (objective, objective.prepare):
             with pytest.raises(ValueError, match=message):
                 use(X)
-    with pytest.raises(ValueError, match="num_particles must be at least 1"):
+    with pytest.raises(ValueError, match="num_particles must be an integer of at least 1"):
         inference.log_weights(gaussian_model, X, guide=gaussian_guide, num_particles=0)
     for kind in (inference.ELBO, inference.ImportanceWeighted):
-        with pytest.raises(ValueError, match="num_particles must be at least 1"):
+        with pytest.raises(ValueError, match="num_particles must be an integer of at least 1"):
             kind(gaussian_model, gaussian_guide, num_particles=0)
 
 

@@ -178,6 +178,19 @@ def test_a_singular_covariance_names_its_component_and_a_prior_mends_it(covarian
     assert len(result.history) > 1 and math.isfinite(result.history[-1]["train"])
 
 
+@pytest.mark.parametrize("covariance", COVARIANCES)
+@pytest.mark.parametrize(("shift", "scale"), [(1e4, 1.0), (0.0, 1e-6), (0.0, 1e8), (-3e3, 1e2)])
+def test_items_far_from_zero_or_of_another_scale_are_fitted(covariance, shift, scale):
+    """In single precision, and as well as those that were standardised."""
+    x = items()
+    found = []
+    for values in (x, (scale * x + shift).float()):
+        mixture = zoo.GaussianMixture((3,), 2, covariance=covariance).to(values.dtype)
+        result = inference.fit_em(mixture, values, epochs=30, seed=1, progress=False)
+        found.append(result.history[-1]["train"])
+    assert found[1] == pytest.approx(found[0] + 3 * math.log(scale), abs=0.05)
+
+
 def test_constant_entries_are_refused_unless_there_is_a_prior():
     x = items()
     x[:, 1] = 2.0
@@ -224,6 +237,13 @@ def test_density_of_coins_is_the_formula():
     theta = mixture.theta()
     each = dist.Bernoulli(theta["probs"]).to_event(2).log_prob(x.unsqueeze(1))
     assert torch.allclose(mixture.log_prob(x), (theta["weights"].log() + each).logsumexp(-1), atol=1e-10)
+
+
+def test_density_of_coins_that_are_nearly_certain_has_no_jump():
+    mixture = zoo.BernoulliMixture((1,), 1).double()
+    with torch.no_grad():
+        mixture.logits.fill_(21.0)
+    assert mixture.log_prob(torch.ones(1, 1).double()).item() == pytest.approx(-math.exp(-21), rel=1e-6)
 
 
 def test_m_step_of_coins_is_where_the_expected_log_likelihood_is_flat():
@@ -273,6 +293,34 @@ def test_an_empty_component_is_reseeded_and_said():
         result = inference.fit_em(mixture, x, epochs=30, initialize=False, progress=False)
     assert result.notes and mixture.theta()["weights"][2] > 1e-3
     assert mixture.log_prob(x).mean() > before.log_prob(x).mean()
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_an_empty_component_far_away_leaves_the_others_as_they_would_be(covariance):
+    x, n = items(), 3
+    two, three = gaussian(covariance, num_components=2), zoo.GaussianMixture((n,), 3, covariance=covariance)
+    theta = {name: value.detach() for name, value in two.theta().items()}
+    own = {name for name, value in theta.items() if len(value) == 2}
+    third = {name: torch.cat([value, value[:1]]) if name in own else value for name, value in theta.items()}
+    third["loc"] = torch.cat([theta["loc"], torch.full((1, n), 50.0).double()])
+    third["weights"] = torch.tensor([*theta["weights"].tolist(), 1e-30]).double()
+    three = three.double()
+    three.assign(**third)
+    for mixture in (two, three):
+        mixture.m_step(mixture.e_step(x)[0])
+    assert torch.allclose(three.log_prob(x), two.log_prob(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied"])
+def test_a_single_entry_has_no_correlations(covariance):
+    mixture = zoo.GaussianMixture((1,), 2, covariance=covariance)
+    trace = poutine.trace(mixture.bayesian_model).get_trace(torch.randn(5, 1))
+    assert set(trace.stochastic_nodes) == {"weights", "loc", "scale", "data"}
+    drawn = {name: trace.nodes[name]["value"] for name in ("weights", "loc", "scale")}
+    mixture.assign(**drawn)
+    trace.compute_log_prob()
+    x = trace.nodes["x"]
+    assert torch.allclose(mixture.log_prob(x["value"]), x["log_prob"], atol=1e-5)
 
 
 @pytest.mark.parametrize("covariance", COVARIANCES)

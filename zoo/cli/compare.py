@@ -369,8 +369,11 @@ def _parallel(rows: list[Row], jobs: int) -> Iterator[tuple[str, dict[str, Any]]
         )(tasks())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # joblib's, when it is left before its end
-        with contextlib.closing(outcomes):
+        try:
             yield from outcomes
+        finally:
+            with _ignoring_interrupts():  # a second Ctrl-C would leave processes behind
+                outcomes.close()
 
 
 @contextlib.contextmanager

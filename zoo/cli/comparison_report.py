@@ -105,7 +105,7 @@ def columns_of(
     if not methods:
         columns["bits/dim"] = lambda row: f"{row['test']['bits_per_dim']:.3f}"
         columns["parameters"] = lambda row: f"{row['parameters']:,}"
-    columns["s" if brief else "seconds"] = lambda row: f"{row['seconds']:.1f}"
+    columns["s" if brief else "seconds"] = lambda row: _number(row.get("seconds"), ".1f")
     if methods:
         columns["variance"] = lambda row: _variance(row.get("gradient_variance"))
         if any("draws" in row for row in comparison["rows"]):
@@ -306,10 +306,9 @@ def _charts(out: Path, comparison: dict[str, Any], rows: list[dict[str, Any]]) -
 
 def _energy(folder: Path) -> Any:
     """The energy of draws of the parameters, ``(chain, draw)``, where the folder holds some."""
-    from safetensors.torch import load_file
+    from zoo.cli.methods import read_draws
 
-    path = folder / "draws.safetensors"
-    return load_file(path).get("stats.energy") if path.exists() else None
+    return read_draws(folder).get("stats.energy")
 
 
 def _grids(out: Path, rows: list[dict[str, Any]], dataset: "Dataset") -> str:

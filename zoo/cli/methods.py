@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from zoo.cli.errors import UsageFault
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from inference import Draws, Objective
     from zoo.cli.run_folder import RunFolder
     from zoo.data import Dataset
@@ -310,6 +312,18 @@ def configure(
     return {**recipe, "objective": name, "objective_arguments": arguments, "fit": fit}, note
 
 
+def read_draws(folder: Path) -> "dict[str, Tensor]":
+    """What a method over the parameters has drawn, by name; empty where there is nothing that can be read."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / "draws.safetensors"
+    try:
+        return load_file(path) if path.exists() else {}
+    except SafetensorError:
+        return {}
+
+
 def infer_parameters(config: dict[str, Any], dataset: "Dataset", out: Path) -> int:
     """Infers the parameters of a model by a method over them, into a folder; returns the exit code.
 
@@ -329,7 +343,7 @@ def infer_parameters(config: dict[str, Any], dataset: "Dataset", out: Path) -> i
 
     run = RunFolder(out)
     run.open(config)
-    if run.metrics().get("finished") and (out / "draws.safetensors").exists():
+    if run.metrics().get("finished") and read_draws(out):
         say(f"{out} is there already")
         return 0
     model = build_model(config)
@@ -458,7 +472,10 @@ def _gradient_variance(
 
     path = run.path / "gradient.json"
     if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))["variance"]
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))["variance"]
+        except (ValueError, KeyError, TypeError):
+            pass  # damaged; it is computed anew
     model = run.load_model()
     objective = build_objective(config, model)
     batch = _batch(objective, dataset, BATCH_OF_GRADIENTS)

@@ -200,6 +200,8 @@ class RunFolder:
         try:
             with open(path, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
+            if any("epoch" not in row for row in rows):
+                raise ValueError("no epoch")
             return [
                 {name: int(value) if name == "epoch" else float(value) for name, value in row.items()}
                 for row in rows

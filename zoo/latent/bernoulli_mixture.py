@@ -94,7 +94,7 @@ class BernoulliMixture(Mixture):
     def component_log_prob(self, x: Tensor) -> Tensor:
         """Σ_i x_i logit p_ki + log(1 - p_ki)."""
         logits = self.logits.flatten(1)
-        return x @ logits.T - nn.functional.softplus(logits).sum(-1)
+        return x @ logits.T + nn.functional.logsigmoid(-logits).sum(-1)
 
     def moments(self, x: Tensor, responsibilities: Tensor) -> dict[str, Tensor]:
         """How many of the items of each component are 1 in each entry."""

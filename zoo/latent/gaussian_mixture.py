@@ -129,7 +129,8 @@ class GaussianMixture(Mixture):
         if self.upper is None:
             set_parameter(self.log_diagonal, -scale.log())
         else:
-            self._set_factor(scale.unsqueeze(-1) * theta["correlation_tril"])
+            correlated = theta.get("correlation_tril", torch.ones_like(scale).unsqueeze(-1))
+            self._set_factor(scale.unsqueeze(-1) * correlated)
 
     def parameter_prior(self) -> Theta:
         """π ~ Dir(1), μ ~ N(0, 9 s²), σ ~ LogNormal(log s, 1), correlations ~ LKJ(1), s the prior scale."""
@@ -141,7 +142,9 @@ class GaussianMixture(Mixture):
             "loc": pyro.sample("loc", dist.Normal(loc, 3 * s).to_event(2)),
             "scale": pyro.sample("scale", dist.LogNormal(log_scale, 1.0).to_event(log_scale.dim())),
         }
-        if self.upper is not None:
+        if self.upper is not None and n == 1:
+            theta["correlation_tril"] = torch.ones_like(theta["scale"]).unsqueeze(-1)
+        elif self.upper is not None:
             own = () if self.covariance == "tied" else (K,)
             correlations = dist.LKJCholesky(n, one[0]).expand(own).to_event(len(own))
             theta["correlation_tril"] = pyro.sample("correlation_tril", correlations)
@@ -168,17 +171,20 @@ class GaussianMixture(Mixture):
 
     def component_log_prob(self, x: Tensor) -> Tensor:
         """-½ |(x - μ_k) U_k|² + log |U_k| - ½ n log 2π."""
-        U, n = self.precision_factor(), x.shape[-1]
+        U, n, loc = self.precision_factor(), x.shape[-1], self.loc
+        if self.is_correlated:  # far from zero, a product would round what the difference needs
+            centre = loc.mean(0).detach()
+            x, loc = x - centre, loc - centre
         if self.covariance == "full":
             # The items stand last inside, so that the sum over the few entries runs along them.
-            items, start = x.T.expand(self.num_components, -1, -1), (self.loc.unsqueeze(-2) @ U).mT
+            items, start = x.T.expand(self.num_components, -1, -1), (loc.unsqueeze(-2) @ U).mT
             distance = torch.baddbmm(start, U.mT, items, beta=-1).square().sum(1).T
         elif self.covariance == "tied":
-            distance = squared_distances(x @ U, self.loc @ U)
+            distance = squared_distances(x @ U, loc @ U)
         elif self.covariance == "diagonal":
-            distance = squared_distances(x, self.loc, U.square())
+            distance = squared_distances(x, loc, U.square())
         else:
-            distance = squared_distances(x, self.loc) * U.square()
+            distance = squared_distances(x, loc) * U.square()
         log_det = self.log_diagonal
         log_det = n * log_det if self.covariance == "spherical" else log_det.sum(-1)
         return -0.5 * distance + (log_det - 0.5 * n * math.log(2 * math.pi))
@@ -188,8 +194,8 @@ class GaussianMixture(Mixture):
         x, r = x.double(), responsibilities.double().T
         if self.covariance == "full":
             second = (x.T * r.unsqueeze(1)) @ x
-        elif self.covariance == "tied":  # every item belongs to some component
-            second = x.T @ x
+        elif self.covariance == "tied":  # every item belongs to some component, but for rounding
+            second = (x.T * r.sum(0)) @ x
         else:
             second = r @ x.square()
         return {"first": r @ x, "second": second}
@@ -212,8 +218,9 @@ class GaussianMixture(Mixture):
         if self.is_correlated:
             pseudo = pseudo * torch.eye(n, dtype=loc.dtype, device=loc.device)
             if self.covariance == "tied":
+                mass = (count + m).masked_fill(empty, 0.0)
                 second = statistics["second"] + self.num_components * pseudo
-                covariance = second / total.sum() - (total / total.sum() * loc.T) @ loc
+                covariance = second / mass.sum() - (mass / mass.sum() * loc.T) @ loc
             else:
                 covariance = (statistics["second"] + pseudo) / total[:, None, None] - _outer(loc)
                 if some_are_empty:
@@ -225,7 +232,7 @@ class GaussianMixture(Mixture):
                 variance = variance.mean(-1, keepdim=True)
             if some_are_empty:
                 variance[empty] = variance[~empty].mean(0)
-            self._refuse_singular((variance < self._tiny(loc)).any(-1), total)
+            self._refuse_singular((variance <= self._tiny(variance, loc)).any(-1), total)
             set_parameter(self.log_diagonal, -0.5 * variance.log().view(self.log_diagonal.shape))
         set_parameter(self.loc, loc)
         self._set_weights(count)
@@ -277,13 +284,15 @@ class GaussianMixture(Mixture):
     def _cholesky(self, covariance: Tensor, loc: Tensor, total: Tensor) -> Tensor:
         tril, failed = torch.linalg.cholesky_ex(covariance)
         left = tril.diagonal(dim1=-2, dim2=-1).square()  # the variance of an entry given those before it
-        tiny = self._tiny(loc) if self.covariance == "full" else self._tiny(loc).amax(0)
-        self._refuse_singular((failed > 0) | (left < tiny).any(-1), total)
+        tiny = self._tiny(covariance.diagonal(dim1=-2, dim2=-1), loc)
+        tiny = tiny if self.covariance == "full" else tiny.amax(0)
+        self._refuse_singular((failed > 0) | (left <= tiny).any(-1), total)
         return tril
 
-    def _tiny(self, loc: Tensor) -> Tensor:
-        """A variance that is nothing but rounding, about such means."""
-        return 10 * loc.shape[-1] * torch.finfo(self.loc.dtype).eps * (1e-3 + loc.square())
+    def _tiny(self, variance: Tensor, loc: Tensor) -> Tensor:
+        """A variance that is nothing but rounding: of the sums it comes from, and of the items themselves."""
+        of_sums = 10 * loc.shape[-1] * torch.finfo(loc.dtype).eps * (variance + loc.square())
+        return of_sums + (torch.finfo(self.loc.dtype).eps * loc).square()
 
     def _refuse_singular(self, singular: Tensor, total: Tensor) -> None:
         if not singular.any():

@@ -35,10 +35,10 @@ class Mixture(TractableModel):
 
     def __init__(self, event_shape: tuple[int, ...], num_components: int, pseudo_count: float) -> None:
         super().__init__(event_shape)
-        if num_components < 1:
-            raise ValueError(f"num_components must be at least 1, got {num_components}")
-        if not 0 <= pseudo_count < math.inf:
-            raise ValueError(f"pseudo_count must be at least 0, got {pseudo_count}")
+        if not isinstance(num_components, int) or num_components < 1:
+            raise ValueError(f"num_components must be at least 1, an integer, got {num_components!r}")
+        if not isinstance(pseudo_count, int | float) or not 0 <= pseudo_count < math.inf:
+            raise ValueError(f"pseudo_count must be at least 0, got {pseudo_count!r}")
         self.num_components = num_components
         self.pseudo_count = pseudo_count
         self.weight_logits = nn.Parameter(torch.zeros(num_components))

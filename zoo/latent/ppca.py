@@ -46,9 +46,9 @@ class PPCA(TractableModel):
     def __init__(self, event_shape: tuple[int, ...], latent_dim: int = 2) -> None:
         super().__init__(event_shape)
         n = self.event_shape.numel()
-        if not 1 <= latent_dim < n:
+        if not isinstance(latent_dim, int) or not 1 <= latent_dim < n:
             raise ValueError(
-                f"latent_dim must be at least 1 and below the {n} entries of an item, got {latent_dim}"
+                f"latent_dim must be at least 1 and below the {n} entries of an item, got {latent_dim!r}"
             )
         self.latent_dim = latent_dim
         self.loc = nn.Parameter(torch.zeros(n))
