@@ -391,6 +391,32 @@ def test_posteriors_over_the_parameters_leave_their_draws(zoo, capsys, monkeypat
     assert capsys.readouterr().out.count("trained already") == 3
     after = contents(tmp_path / "all")
     assert [name for name in after if after[name] != before[name] and "logs" not in name] == []
+    (tmp_path / "all" / "svi" / "draws.safetensors").write_bytes(
+        b"junk"
+    )  # it is drawn anew, and nothing else
+    assert zoo(*args, "--draws", 4, "--jobs", 1, "--out", "all") == 0
+    assert contents(tmp_path / "all")["svi/draws.safetensors"] == before["svi/draws.safetensors"]
+
+
+def test_a_damaged_figure_of_the_gradient_is_computed_anew(methods_compared, zoo, tmp_path):
+    folder = Path(shutil.copytree(methods_compared, tmp_path / "all"))
+    before = (folder / "score-function" / "gradient.json").read_text()
+    chosen = "score-function, importance-weighted"
+    for damaged in ("{", "[1]"):
+        (folder / "score-function" / "gradient.json").write_text(damaged)
+        assert zoo("compare", "vae", "--methods", chosen, *QUICK, "--jobs", 1, "--out", folder) == 0
+        assert (folder / "score-function" / "gradient.json").read_text() == before
+
+
+def test_a_damaged_history_loses_its_row_alone(methods_compared, zoo, tmp_path):
+    folder = Path(shutil.copytree(methods_compared, tmp_path / "all"))
+    history = folder / "score-function" / "history.csv"
+    history.write_text(history.read_text().replace("epoch", "apoch"))
+    chosen = "score-function, importance-weighted"
+    assert zoo("compare", "vae", "--methods", chosen, *QUICK, "--jobs", 1, "--out", folder) == 1
+    rows = {row["name"]: row for row in comparison(folder)["rows"]}
+    assert "history.csv is damaged" in rows["score-function"]["failed"]
+    assert "failed" not in rows["importance-weighted"]
 
 
 def test_nuts_is_left_out_of_all_for_large_models(zoo, capsys, monkeypatch):

@@ -101,7 +101,10 @@ def test_by_gradient_instead(zoo, tmp_path):
         (("vae", "--objective", "em"), "vae has none; elbo can train it"),
         (("bernoulli-mixture", "--devices", 2), "EM runs in one process on the CPU, asked for 2 of auto"),
         (("bernoulli-mixture", "--labels", 5), "--labels expects a model with labels"),
-        (("bernoulli-mixture", "--set", "num_components=0"), "num_components must be at least 1, got 0"),
+        (
+            ("bernoulli-mixture", "--set", "num_components=0"),
+            "num_components must be an integer of at least 1, got 0",
+        ),
     ],
 )
 def test_what_em_does_not_take_is_refused(arguments, expected, refused, tmp_path):

@@ -168,3 +168,10 @@ def test_what_cannot_be_relabelled_is_refused_in_one_line(change, said):
     with pytest.raises(ValueError, match=said) as caught:
         inference.relabel(as_draws(samples), **{"sites": ["loc"], **change})
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
+
+
+def test_draws_that_are_no_numbers_are_refused():
+    loc = torch.tensor([[[0.0, 1.0], [float("nan"), 1.0]]])
+    draws = inference.Draws({"loc": loc}, {}, {"loc": loc[:, -1]}, 0, 1, 0)
+    with pytest.raises(ValueError, match="expected finite draws, got 1 of loc that are not"):
+        inference.relabel(draws, ["loc"])

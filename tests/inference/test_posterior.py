@@ -674,3 +674,30 @@ def test_pyro_runs_the_chains(monkeypatch):
     monkeypatch.setattr(MCMC, "run", spy)
     run(normal, X, num_draws=2, warmup=1, num_chains=3)
     assert len(set(map(id, kernels))) == 3
+
+
+def test_draws_of_the_same_sites_in_other_shapes_are_refused():
+    def of(num):
+        def program(x):
+            loc = pyro.sample("loc", dist.Normal(torch.zeros(num), 1.0).to_event(1))
+            with pyro.plate("data", len(x)):
+                pyro.sample("x", dist.Normal(loc.sum(-1, keepdim=True), 1.0), obs=x)
+
+        return program
+
+    draws = inference.Draws({"loc": torch.zeros(1, 5, 2)}, {}, {"loc": torch.zeros(1, 2)}, 0, 1, 0)
+    inference.log_predictive(of(2), draws, torch.zeros(4), progress=False)
+    with pytest.raises(ValueError, match=r"expected draws of loc of shape \(3,\), got \(2,\)"):
+        inference.log_predictive(of(3), draws, torch.zeros(4), progress=False)
+
+
+def test_a_few_draws_that_alternate_have_an_error_too():
+    def program(x):
+        loc = pyro.sample("loc", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(loc, 1.0), obs=x)
+
+    loc = torch.tensor([[1.0, -1.0, 1.1, -1.2, 0.9, -1.0]])
+    draws = inference.Draws({"loc": loc}, {}, {"loc": loc[:, -1]}, 0, 1, 0)
+    estimate = inference.log_predictive(program, draws, torch.tensor([1.0]), progress=False)
+    assert estimate.monte_carlo_error > 0

@@ -36,7 +36,7 @@ class Mixture(TractableModel):
     def __init__(self, event_shape: tuple[int, ...], num_components: int, pseudo_count: float) -> None:
         super().__init__(event_shape)
         if not isinstance(num_components, int) or num_components < 1:
-            raise ValueError(f"num_components must be at least 1, an integer, got {num_components!r}")
+            raise ValueError(f"num_components must be an integer of at least 1, got {num_components!r}")
         if not isinstance(pseudo_count, int | float) or not 0 <= pseudo_count < math.inf:
             raise ValueError(f"pseudo_count must be at least 0, got {pseudo_count!r}")
         self.num_components = num_components
