@@ -392,9 +392,8 @@ def test_posteriors_over_the_parameters_leave_their_draws(zoo, capsys, monkeypat
     assert capsys.readouterr().out.count("trained already") == 3
     after = contents(tmp_path / "all")
     assert [name for name in after if after[name] != before[name] and "logs" not in name] == []
-    (tmp_path / "all" / "svi" / "draws.safetensors").write_bytes(
-        b"junk"
-    )  # it is drawn anew, and nothing else
+    # What cannot be read is drawn anew, and nothing else.
+    (tmp_path / "all" / "svi" / "draws.safetensors").write_bytes(b"junk")
     assert zoo(*args, "--draws", 4, "--jobs", 1, "--out", "all") == 0
     assert contents(tmp_path / "all")["svi/draws.safetensors"] == before["svi/draws.safetensors"]
 
