@@ -19,12 +19,14 @@ demo: $(STAMP)
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
+# The timed comparisons have the machine for themselves; then recipes run side by side.
 figures: $(STAMP)
-	$(BIN)/python -m pytest -m figures
+	$(BIN)/python -m pytest -m figures tests/benchmarks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m figures -n auto --dist loadgroup tests/figures
 
 # The figures once more, written to results/ and into the README's table.
-results: $(STAMP)
-	ZOO_RESULTS_DIR=results $(BIN)/python -m pytest -m figures
+results: export ZOO_RESULTS_DIR = results
+results: figures
 	$(BIN)/python results/table.py
 
 lint: $(STAMP)

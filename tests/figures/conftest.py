@@ -10,6 +10,14 @@ import pytest
 from zoo.cli import main
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes test, one of them makes the comparison, and has all that look at it."""
+    for item in items:
+        if "comparison" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("comparison"))
+
+
 @pytest.fixture(scope="session")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of ``zoo compare --data digits``: what `make demo` runs."""
