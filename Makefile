@@ -22,7 +22,7 @@ test: $(STAMP)
 # The timed comparisons have the machine for themselves; then recipes run side by side.
 figures: $(STAMP)
 	$(BIN)/python -m pytest -m figures tests/benchmarks
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m figures -n auto --dist loadgroup tests/figures
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m figures -n auto tests/figures
 
 # The figures once more, written to results/ and into the README's table.
 results: export ZOO_RESULTS_DIR = results

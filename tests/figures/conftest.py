@@ -1,6 +1,8 @@
 """The comparison that several tests of the headline figures look at: every recipe for the digits, once."""
 
+import fcntl
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,22 +12,22 @@ import pytest
 from zoo.cli import main
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes test, one of them makes the comparison, and has all that look at it."""
-    for item in items:
-        if "comparison" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("comparison"))
-
-
 @pytest.fixture(scope="session")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of ``zoo compare --data digits``: what `make demo` runs."""
-    out = tmp_path_factory.mktemp("comparison") / "digits"
-    with pytest.raises(SystemExit) as ended:
-        main(["compare", "--data", "digits", "--out", str(out)])
-    assert ended.value.code == 0
-    return out
+    """The folder of ``zoo compare --data digits``: what `make demo` runs.
+
+    Where several processes test, one makes it, and the others wait for it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # the one that they share
+    with open(folder / "comparison.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "comparison" / "report.html").exists():
+            with pytest.raises(SystemExit) as ended:
+                main(["compare", "--data", "digits", "--out", str(folder / "comparison")])
+            assert ended.value.code == 0
+    return folder / "comparison"
 
 
 @pytest.fixture
