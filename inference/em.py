@@ -247,6 +247,7 @@ class _Run:
         if not result.history:
             if self.settings["initialize"] and hasattr(self.model, "initialize"):
                 self.model.initialize(self.x, _generator(self.settings["seed"], number))
+            self.current = self.copy_of_theta()
             self.keep(0, math.inf)
         statistics, log_prob = self.e_step()
         objective = log_prob + self.log_prior()
@@ -267,8 +268,8 @@ class _Run:
             row, loss = {"epoch": epoch, "train": -log_prob / len(self.x)}, -objective / len(self.x)
             if self.valid is not None:
                 row["valid"] = loss = -self.e_step(self.valid)[1] / len(self.valid)
+            self.current = self.copy_of_theta()
             result.history.append(row)
-            self.current = {name: value.clone() for name, value in self.model.state_dict().items()}
             if self.valid is None or loss < self.loss:
                 self.keep(epoch, loss)
             patience = self.settings["patience"]
@@ -309,9 +310,11 @@ class _Run:
         eps = max((torch.finfo(p.dtype).eps for p in self.model.parameters()), default=0.0)
         return ROUNDING * eps * (1 + abs(objective) / len(self.x))
 
+    def copy_of_theta(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self.model.state_dict().items()}
+
     def keep(self, epoch: int, loss: float) -> None:
-        self.theta = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.result.best_epoch, self.loss = epoch, loss
+        self.theta, self.result.best_epoch, self.loss = self.current, epoch, loss
 
     def end_of_start(self) -> None:
         """Keeps the better of this start and those before, and gets ready for the next."""
