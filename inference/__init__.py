@@ -10,14 +10,18 @@ if TYPE_CHECKING:
     from inference.annealing import LogZEstimate, ais, reverse_ais
     from inference.chains import Draws, run_chains
     from inference.completion import Completion, complete
+    from inference.composition import Cycle, Mixture
     from inference.contrastive_divergence import ContrastiveDivergence, PersistentContrastiveDivergence
+    from inference.density_kernel import DensityKernel
     from inference.diagnostics import Diagnosis, diagnose, to_arviz
     from inference.em import EMResult, fit_em
     from inference.gibbs import BlockGibbs
     from inference.gradients import GradientEstimate, gradient_variance
+    from inference.hmc import HMC
     from inference.importance import log_weights
     from inference.kernels import Kernel
     from inference.label_switching import relabel
+    from inference.langevin import MALA, Langevin
     from inference.likelihood import LikelihoodEstimate, log_likelihood
     from inference.objectives import (
         ELBO,
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
         SupervisedELBO,
     )
     from inference.posterior import log_predictive, nuts, posterior_draws
+    from inference.random_walk import RandomWalkMetropolis, StochasticHillClimb
+    from inference.single_site_gibbs import Gibbs
     from inference.training import FitResult, fit
     from inference.variational_em import VariationalEM
     from inference.wake_sleep import ReweightedWakeSleep
@@ -37,20 +43,29 @@ _EXPORTS = {
     "Completion": "inference.completion",
     "ContrastiveDivergence": "inference.contrastive_divergence",
     "CrossEntropy": "inference.objectives",
+    "Cycle": "inference.composition",
+    "DensityKernel": "inference.density_kernel",
     "Diagnosis": "inference.diagnostics",
     "Draws": "inference.chains",
     "ELBO": "inference.objectives",
     "EMResult": "inference.em",
     "FitResult": "inference.training",
+    "Gibbs": "inference.single_site_gibbs",
     "GradientEstimate": "inference.gradients",
+    "HMC": "inference.hmc",
     "ImportanceWeighted": "inference.objectives",
     "Kernel": "inference.kernels",
+    "Langevin": "inference.langevin",
     "LikelihoodEstimate": "inference.likelihood",
     "LogZEstimate": "inference.annealing",
+    "MALA": "inference.langevin",
     "MaximumLikelihood": "inference.objectives",
+    "Mixture": "inference.composition",
     "Objective": "inference.objectives",
     "PersistentContrastiveDivergence": "inference.contrastive_divergence",
+    "RandomWalkMetropolis": "inference.random_walk",
     "ReweightedWakeSleep": "inference.wake_sleep",
+    "StochasticHillClimb": "inference.random_walk",
     "SupervisedELBO": "inference.objectives",
     "VariationalEM": "inference.variational_em",
     "ais": "inference.annealing",
@@ -71,24 +86,33 @@ _EXPORTS = {
 }
 
 __all__ = [
-    "ELBO",
     "BlockGibbs",
     "Completion",
     "ContrastiveDivergence",
     "CrossEntropy",
+    "Cycle",
+    "DensityKernel",
     "Diagnosis",
     "Draws",
+    "ELBO",
     "EMResult",
     "FitResult",
+    "Gibbs",
     "GradientEstimate",
+    "HMC",
     "ImportanceWeighted",
     "Kernel",
+    "Langevin",
     "LikelihoodEstimate",
     "LogZEstimate",
+    "MALA",
     "MaximumLikelihood",
+    "Mixture",
     "Objective",
     "PersistentContrastiveDivergence",
+    "RandomWalkMetropolis",
     "ReweightedWakeSleep",
+    "StochasticHillClimb",
     "SupervisedELBO",
     "VariationalEM",
     "ais",

@@ -1,16 +1,27 @@
 """Markov chains run side by side: a thousand are one batch, and their draws come back by chain."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyro
 import torch
+from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor, nn
 
-from inference.kernels import Kernel, State
-from inference.program import forked_rng, restored_modes
+from inference.chain_seeds import SeededByChain
+from inference.density import State
+from inference.kernels import Kernel
+from inference.program import Program, constants, copied_store, forked_rng, own_store, restored_modes
 from inference.progress import progress as show_progress
+from inference.pyro_kernels import InTurn
+
+FIRST_CHECK = 100
+"""Draws of each chain before it is first asked whether they are enough."""
+
+BETWEEN_CHECKS = 1.2
+"""Times as many, before the next time."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +31,16 @@ class Draws:
     Attributes:
         samples: Values of each site that was asked for, ``(chain, draw, *shape)``, in its own type.
         stats: What the kernel tells of each draw, ``(chain, draw)``: for instance its energy, in nats.
-        last: The state of all sites where the chains stopped, ``(chains, *shape)``, to go on from:
-            ``run_chains(kernel, …, initial=draws.last, warmup=0, seed=…)``, with another seed.
+        last: The values of all sites where the chains stopped, ``(chains, *shape)``. To go on from there:
+            ``run_chains(kernel, …, initial=draws, seed=…)``, with another seed.
         warmup: Transitions before the first draw.
         thin: Transitions from one draw to the next.
-        seed: Of the run.
+        seed: Of the run, or of each chain.
         interrupted: Whether Ctrl-C ended it; what was drawn until then is here.
+        reached: Whether the draws reached the R-hat and effective sample size that were asked for; None where
+            none were.
+        dims: Names for the dimensions of a site's value, where they are known: those of its plates.
+        adapted: What warm-up has taught the kernel.
     """
 
     samples: dict[str, Tensor]
@@ -33,8 +48,11 @@ class Draws:
     last: State
     warmup: int
     thin: int
-    seed: int
+    seed: int | tuple[int, ...]
     interrupted: bool = False
+    reached: bool | None = None
+    dims: Mapping[str, list[str]] = field(default_factory=dict)
+    adapted: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def num_chains(self) -> int:
@@ -49,6 +67,8 @@ class Draws:
     def __str__(self) -> str:
         sites = ", ".join(f"{name} {tuple(value.shape[2:])}" for name, value in self.samples.items())
         ended = ", interrupted" if self.interrupted else ""
+        if self.reached is not None:
+            ended += ", enough" if self.reached else ", not enough"
         return (
             f"{self.num_chains:,} chains of {self.num_draws:,} draws, one in {self.thin:,} transitions after "
             f"{self.warmup:,}{ended}: {sites}"
@@ -57,15 +77,17 @@ class Draws:
 
 @torch.no_grad()
 def run_chains(
-    kernel: Kernel,
+    kernel: MCMCKernel,
     num_draws: int,
-    *,
+    *args: Any,
     num_chains: int | None = None,
     warmup: int | None = None,
     thin: int = 1,
     sites: Sequence[str] | None = None,
-    seed: int = 0,
-    initial: State | None = None,
+    seed: int | Sequence[int] = 0,
+    initial: State | Draws | None = None,
+    target_r_hat: float | None = None,
+    target_ess: float | None = None,
     progress: bool = True,
 ) -> Draws:
     """Runs many chains of a kernel at once.
@@ -73,20 +95,32 @@ def run_chains(
     All draws are held in memory: of a site with n entries, chains · draws · n numbers. ``thin`` and ``sites``
     keep that small.
 
+    Kernels of Pyro's own, ``HMC`` and ``NUTS``, run too: one chain after the other within each transition,
+    each on a copy that adapts by itself.
+
     Args:
-        kernel: For instance an `inference.BlockGibbs`.
-        num_draws: Draws of each chain to keep, at least 1.
-        num_chains: How many; left out, as many as ``initial`` has, or 16.
-        warmup: Transitions before the first draw; left out, as many as the draws take.
+        kernel: For instance an `inference.MALA`.
+        num_draws: Draws of each chain to keep, at least 1; with a target, at most so many.
+        *args: What the kernel's program is called with: splits of `zoo.load`, tensors or what it takes.
+        num_chains: How many; left out, as many as ``initial`` or ``seed`` has, or 16 (4 of Pyro's own).
+        warmup: Transitions before the first draw, in which kernels adapt; left out, as many as the draws
+            take, and none where the chains go on from other draws.
         thin: Transitions from one draw to the next, at least 1.
-        sites: Whose values to keep; left out, all that are not wholly clamped.
-        seed: Seed of the start and of the draws; torch's generators are left as they were.
-        initial: Values of all sites to start from, ``(chains, *shape)``; left out, the kernel's own.
+        sites: Whose values to keep; left out, all that move.
+        seed: Seed of the start and of the draws; torch's generators are left as they were. A list has one for
+            each chain, which then draws what it would draw alone, to the bit where its arithmetic is its own;
+            that takes longer the more chains there are.
+        initial: Values of all sites to start from, ``(chains, *shape)``, each in its own space; or other
+            draws, to go on from with what that run's warm-up has taught; left out, the kernel's own.
+        target_r_hat: Stop as soon as the rank-normalised R-hat of every entry that is kept is at most this,
+            for instance 1.01. It needs several chains.
+        target_ess: Stop as soon as the bulk effective sample size of every entry, in all chains together, is
+            at least this.
         progress: Whether to show a bar.
 
     Raises:
         ValueError: If a number is below its least, a site unknown, or the state none of the kernel's; or if
-            there is no ``initial`` and the kernel knows no state to start from.
+            there is no ``initial`` and the kernel knows no state to start from; and as the kernel.
 
     Example:
         >>> import inference, zoo
@@ -95,35 +129,56 @@ def run_chains(
         >>> draws.samples["v"].shape, draws.stats["energy"].shape
         (torch.Size([10, 50, 4, 4]), torch.Size([10, 50]))
     """
+    _check_counts(num_draws=num_draws, num_chains=num_chains, warmup=warmup, thin=thin)
+    for name, target, least in (("target_r_hat", target_r_hat, 1.0), ("target_ess", target_ess, 0.0)):
+        if target is not None and not (isinstance(target, int | float) and target > least):
+            raise ValueError(f"expected {name} to be a number above {least:g}, got {target!r}")
+    state, adapted = (initial.last, initial.adapted) if isinstance(initial, Draws) else (initial, {})
+    seeds = None if isinstance(seed, int) else _seeds(seed)
+    num_chains = _number_of_chains(num_chains, state, seeds)
+    if warmup is None:
+        warmup = 0 if isinstance(initial, Draws) else num_draws * thin
     if not isinstance(kernel, Kernel):
-        raise ValueError(f"expected a kernel that moves many chains at once, got {type(kernel).__name__}")
-    least = {"num_draws": 1, "num_chains": 1, "warmup": 0, "thin": 1}
-    given = {"num_draws": num_draws, "num_chains": num_chains, "warmup": warmup, "thin": thin}
-    for name, value in given.items():
-        optional = name in ("num_chains", "warmup") and value is None
-        if not optional and (not isinstance(value, int) or value < least[name]):
-            raise ValueError(f"expected {name} to be an integer of at least {least[name]}, got {value!r}")
-    warmup = num_draws * thin if warmup is None else warmup
+        if not isinstance(kernel, MCMCKernel):
+            raise ValueError(f"expected a kernel of inference's or of Pyro's, got {type(kernel).__name__}")
+        kernel = InTurn(kernel, seeds or chain_seeds(seed, num_chains or 4))
+    if isinstance(kernel, InTurn):
+        num_chains, seeds = len(kernel.seeds), None
+    num_chains = num_chains or 16
+    if target_r_hat is not None and num_chains < 2:
+        raise ValueError("expected several chains, so that they can be compared by target_r_hat, got 1")
+    args = tuple(arg if isinstance(arg, Tensor) else getattr(arg, "x", arg) for arg in args)
     module = kernel.module if kernel.module is not None else nn.Module()
-    placed = [*module.parameters(), *(initial.values() if isinstance(initial, dict) else ())]
+    placed = [*module.parameters(), *args, *(state.values() if isinstance(state, dict) else ())]
     device = next((each.device for each in placed if isinstance(each, Tensor)), None)
-    done, interrupted = 0, False
+    done, interrupted, reached = 0, False, None
     with ExitStack() as stack:
         stack.enter_context(restored_modes(module))
         stack.enter_context(forked_rng(device))
+        stack.enter_context(constants(module))
+        stack.enter_context(own_store(module) if isinstance(module, Program) else copied_store())
+        stack.enter_context(pyro.validation_enabled(True))
         stack.callback(kernel.cleanup)
         module.eval()
-        torch.manual_seed(seed)
-        kernel.setup(warmup)
-        state = kernel.prepare(kernel.start(num_chains or 16) if initial is None else initial)
-        came = len(next(iter(state.values())))
-        if num_chains not in (None, came):
-            raise ValueError(f"expected initial values of {num_chains} chains, got {came}")
+        torch.manual_seed(seed if seeds is None else seeds[0])
+        kernel.setup(warmup, *args)
+        if state is not None:
+            state = kernel.unconstrain(state) if isinstance(state, dict) else state
+        elif seeds is None:
+            state = kernel.start(num_chains)
+        else:
+            state = _started_apart(kernel, seeds)
+        state = kernel.prepare(state)
+        if adapted:
+            kernel.adopt(adapted)
         kept = _sites(kernel, state, sites)
-        samples = {name: _room(num_draws, state[name]) for name in kept}
+        samples: dict[str, Tensor] = {}
         stats: dict[str, Tensor] = {}
         total = warmup + num_draws * thin
         bar = stack.enter_context(show_progress("drawing", total, enabled=progress))
+        if seeds is not None:
+            stack.enter_context(SeededByChain(seeds))
+        targets, check = (target_r_hat, target_ess) != (None, None), FIRST_CHECK
         try:
             for step in range(total):
                 if step == warmup:
@@ -132,25 +187,96 @@ def run_chains(
                 if step == 0:  # where arguments are out of their range, that has shown by now
                     stack.enter_context(pyro.validation_enabled(False))
                 if step >= warmup and (step - warmup + 1) % thin == 0:
-                    for name, room in samples.items():
-                        room[:, done] = state[name]
-                    for name, value in kernel.stats(state).items():
-                        if value.shape != (came,):
-                            raise ValueError(f"expected {name} of shape ({came},), got {tuple(value.shape)}")
+                    values = kernel.constrain({name: state[name] for name in kept})
+                    told = kernel.stats(state)
+                    for name, value in told.items():
+                        if value.shape != (num_chains,):
+                            raise ValueError(
+                                f"expected {name} of shape ({num_chains},), got {tuple(value.shape)}"
+                            )
+                    for name, value in values.items():
+                        samples.setdefault(name, _room(num_draws, value))[:, done] = value
+                    for name, value in told.items():
                         stats.setdefault(name, _room(num_draws, value))[:, done] = value
                     done += 1
+                    if targets and (done >= check or done == num_draws):
+                        check = max(done + 1, int(BETWEEN_CHECKS * done))
+                        drawn = {name: room[:, :done] for name, room in samples.items()}
+                        reached = _is_enough(drawn, target_r_hat, target_ess)
                 bar.advance()
+                if reached:
+                    break
         except KeyboardInterrupt:
             interrupted = True
-    return Draws(
-        samples={name: room[:, :done] for name, room in samples.items()},
-        stats={name: room[:, :done] for name, room in stats.items()},
-        last=state,
-        warmup=warmup,
-        thin=thin,
-        seed=seed,
-        interrupted=interrupted,
-    )
+        last = kernel.constrain(state)
+        for name in kept:
+            samples.setdefault(name, _room(num_draws, last[name]))
+        return Draws(
+            samples={name: room[:, :done] for name, room in samples.items()},
+            stats={name: room[:, :done] for name, room in stats.items()},
+            last=last,
+            warmup=warmup,
+            thin=thin,
+            seed=seed if isinstance(seed, int) else tuple(seed),
+            interrupted=interrupted,
+            reached=reached,
+            dims={name: list(names) for name, names in kernel.dims.items()},
+            adapted=kernel.adapted,
+        )
+
+
+def chain_seeds(seed: int, num: int) -> list[int]:
+    """A seed for each of so many chains, all from one."""
+    return torch.randint(1 << 62, (num,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def _check_counts(**counts: int | None) -> None:
+    least = {"num_draws": 1, "num_chains": 1, "warmup": 0, "thin": 1}
+    for name, value in counts.items():
+        optional = name in ("num_chains", "warmup") and value is None
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not optional and not (whole and value >= least[name]):
+            raise ValueError(f"expected {name} to be an integer of at least {least[name]}, got {value!r}")
+
+
+def _seeds(seeds: Sequence[int]) -> list[int]:
+    try:
+        seeds = [int(each) for each in seeds]
+    except (TypeError, ValueError):
+        raise ValueError(f"expected seed to be an integer, or one for each chain, got {seeds!r}") from None
+    if not seeds:
+        raise ValueError("expected a seed for each chain, got none")
+    return seeds
+
+
+def _number_of_chains(num: int | None, state: Any, seeds: list[int] | None) -> int | None:
+    """As many as are asked for, or given; None where nothing tells."""
+    lengths = {}
+    if isinstance(state, dict) and all(isinstance(each, Tensor) and each.dim() for each in state.values()):
+        lengths["initial values"] = len(next(iter(state.values()))) if state else None
+    lengths["seeds"] = None if seeds is None else len(seeds)
+    for what, came in lengths.items():
+        if came is not None and num not in (None, came):
+            raise ValueError(f"expected {what} of {num} chains, got {came}")
+        num = num if came is None else came
+    return num
+
+
+def _started_apart(kernel: Kernel, seeds: list[int]) -> State:
+    """Starts of chains, each with a seed of its own."""
+    states = []
+    for each in seeds:
+        torch.manual_seed(each)
+        states.append(kernel.start(1))
+    return {name: torch.cat([state[name] for state in states]) for name in states[0]}
+
+
+def _is_enough(samples: dict[str, Tensor], r_hat: float | None, ess: float | None) -> bool:
+    """Whether all entries of the draws have reached the targets."""
+    from inference.diagnostics import worst_figures
+
+    largest, least = worst_figures(samples)
+    return (r_hat is None or largest <= r_hat) and (ess is None or least >= ess)
 
 
 def _sites(kernel: Kernel, state: State, sites: Sequence[str] | None) -> list[str]:

@@ -1,5 +1,6 @@
 """Whether chains have run long enough: what ArviZ says of their draws, and what is wrong, in words."""
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pyro.ops.stats import split_gelman_rubin
+from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from inference.chains import Draws
@@ -27,6 +28,9 @@ TIMES_LONG = 10
 
 MOST_LAGS = 100
 """Of the autocorrelation."""
+
+LOOKED_AT = 3
+"""Entries of a site, by each plain figure, that are judged by the costly ones."""
 
 _BYTES_AT_ONCE = 1 << 26
 """Memory for the series that are looked through for the worst."""
@@ -223,6 +227,38 @@ def diagnose(
     return Diagnosis(tuple(rows), tuple(problems), tuple(notes), chains, length, autocorrelation, time)
 
 
+def worst_figures(samples: Mapping[str, Tensor]) -> tuple[float, float]:
+    """The largest rank-normalised R-hat, and the least bulk effective sample size, of any entry.
+
+    Those entries are judged by ArviZ that look worst by plain split R-hat and effective sample size. Entries
+    that are the same in all draws tell nothing; NaN, where there are no others.
+
+    Args:
+        samples: Draws, ``(chain, draw, *shape)`` each.
+    """
+    largest, least = [math.nan], [math.nan]
+    for value in samples.values():
+        entries = value.reshape(*value.shape[:2], -1)
+        found, _ = _worst_entries(entries, LOOKED_AT)
+        size = torch.cat(
+            [effective_sample_size(part.double(), 0, 1) for part in entries.split(_at_once(entries), -1)]
+        )
+        size = size.masked_fill((entries == entries[:1, :1]).all(0).all(0), torch.inf)
+        found += size.nan_to_num(nan=0.0).argsort()[:LOOKED_AT].tolist()
+        for entry in dict.fromkeys(found):
+            row, _ = _row("", entries[..., entry].double().cpu().numpy(), 0.0)
+            if row.standard_deviation == 0.0:
+                continue
+            largest.append(math.inf if math.isnan(row.r_hat) and value.shape[0] > 1 else row.r_hat)
+            least.append(0.0 if math.isnan(row.ess_bulk) else row.ess_bulk)
+    return float(np.nanmax(largest)), float(np.nanmin(least))
+
+
+def _at_once(entries: Tensor) -> int:
+    """Of how many entries ``(chain, draw, n)`` the figures are found at once."""
+    return max(1, _BYTES_AT_ONCE // (8 * entries[..., 0].numel()))
+
+
 def _of_the_kernel(draws: Draws) -> tuple[list[str], list[str]]:
     """What the kernel's own statistics tell, and what is wrong there."""
     notes, problems = [], []
@@ -286,7 +322,7 @@ def _worst_entries(entries: Tensor, worst: int) -> tuple[list[int], int]:
     if length < LEAST_DRAWS:
         return [], 0
     constant, r_hat = [], []
-    for part in entries.split(max(1, _BYTES_AT_ONCE // (8 * chains * length)), dim=-1):
+    for part in entries.split(_at_once(entries), dim=-1):
         constant.append((part == part[:1, :1]).all(0).all(0))
         # NaN where an entry is not finite somewhere, and nothing is worse.
         r_hat.append(split_gelman_rubin(part.double()).nan_to_num(nan=torch.inf))

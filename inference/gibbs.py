@@ -165,10 +165,10 @@ class BlockGibbs(Kernel):
         if mask is not None:
             value = torch.where(mask.to(current.device), value, current)
         conditional = self._conditional(name, state)
-        if mask is not None and conditional is not None and _base(conditional).event_dim:
+        if mask is not None and conditional is not None and base_of(conditional).event_dim:
             raise ValueError(
                 f"expected {name} to have independent entries, so that some can be held, got a "
-                f"{type(_base(conditional)).__name__} of them"
+                f"{type(base_of(conditional)).__name__} of them"
             )
         support = getattr(conditional, "support", None)
         while isinstance(support, constraints.independent):
@@ -252,7 +252,7 @@ def _as_tensor(name: str, given: Any, current: Tensor) -> Tensor:
     return value.to(current.dtype) if whole and current.dtype != torch.bool else value
 
 
-def _base(distribution: Any) -> Any:
+def base_of(distribution: Any) -> Any:
     """What is beneath `to_event`, masks and expansions."""
     while hasattr(distribution, "base_dist") and not hasattr(distribution, "transforms"):
         distribution = distribution.base_dist

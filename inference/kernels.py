@@ -7,14 +7,14 @@ a thousand of them are one batch. A kernel T leaves its target as it is:
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
+import torch
 from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor, nn
 from typing_extensions import override
 
-State = dict[str, Tensor]
-"""Values by the names of the sites, each ``(chains, *shape)``."""
+from inference.density import State
 
 
 class Kernel(MCMCKernel):
@@ -25,19 +25,21 @@ class Kernel(MCMCKernel):
     as asked, and `cleanup`, which must leave the kernel as it was before. Pyro calls that one twice, and
     `end_warmup` never: a kernel that adapts counts its steps by what `setup` says.
 
-    Under Pyro's ``MCMC`` the draws of all sites pass through one tensor, so that integers and booleans come
-    back as floats where some other site is one, and large integers rounded. The chains themselves keep their
-    types.
+    Under Pyro's ``MCMC`` the draws of all sites pass through one tensor, so that large integers are rounded
+    where some other site is a float. Each site has its own type again afterwards.
 
     Attributes:
+        transforms: By the names of sites, the maps from a site's own space to that where the chains move.
+            Sites that are not named move in their own.
         module: Whose mode and place the chains run in; None where nothing has parameters.
         held: Names of the sites that never move.
+        dims: Names for the dimensions of a site's value, by site, where they are known.
     """
 
-    # Pyro asks for it: no site lives in another space than its own.
-    transforms: ClassVar[dict[str, Any]] = {}
+    transforms: Mapping[str, Any] | None = {}
     module: nn.Module | None = None
     held: frozenset[str] = frozenset()
+    dims: Mapping[str, list[str]] = {}
     _initial: State | None = None
 
     def start(self, num: int) -> State:
@@ -73,6 +75,24 @@ class Kernel(MCMCKernel):
             raise ValueError(f"expected as many chains of every site, got {shapes}")
         return dict(state)
 
+    def constrain(self, state: State) -> State:
+        """A state's values in the sites' own spaces."""
+        moved = self.transforms or {}
+        return {name: moved[name].inv(value) if name in moved else value for name, value in state.items()}
+
+    def unconstrain(self, values: State) -> State:
+        """The state of values in the sites' own spaces."""
+        moved = self.transforms or {}
+        return {name: moved[name](value) if name in moved else value for name, value in values.items()}
+
+    @property
+    def adapted(self) -> dict[str, Any]:
+        """What warm-up has taught it, for `adopt`."""
+        return {}
+
+    def adopt(self, adapted: Mapping[str, Any]) -> None:
+        """Takes over what another run has taught it, after `prepare`; warm-up, if any, starts from there."""
+
     def stats(self, state: State) -> dict[str, Tensor]:
         """What is told of a state that is kept, each ``(chains,)``: for instance its energy, in nats."""
         return {}
@@ -100,8 +120,27 @@ class Kernel(MCMCKernel):
     @override
     def initial_params(self) -> State:
         """Where the chains of the run start: what was set, else one chain from `start`."""
-        return self.prepare(self._initial if self._initial is not None else self.start(1))
+        state = self.prepare(self._initial if self._initial is not None else self.start(1))
+        types = {
+            name: _OwnType(value.dtype) for name, value in state.items() if not value.is_floating_point()
+        }
+        self.transforms = {**types, **(self.transforms or {})}
+        return state
 
     @initial_params.setter
     def initial_params(self, params: State) -> None:
         self._initial = params
+
+
+class _OwnType:
+    """Gives what Pyro's MCMC has made a float its own type again."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def __call__(self, value: Tensor) -> Tensor:
+        return value
+
+    def inv(self, value: Tensor) -> Tensor:
+        """The value as its site has it."""
+        return value.to(self.dtype)

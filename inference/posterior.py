@@ -1,34 +1,34 @@
 """Posteriors over what a program does not observe: draws by Pyro's NUTS or a guide, and what they predict."""
 
-import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import MCMC, NUTS
+from pyro.infer import NUTS
 from pyro.ops.stats import effective_sample_size
 from pyro.poutine.util import site_is_subsample
-from torch import Tensor, nn
+from torch import Tensor
 
-from inference.chains import Draws
+from inference.chains import Draws, chain_seeds, run_chains
 from inference.likelihood import ESTIMATE, LikelihoodEstimate
 from inference.objectives import check_items
 from inference.program import (
     Program,
     Structure,
     check_counts,
+    constants,
     forked_rng,
     is_enumerated,
     log_prob,
+    own_store,
     restored_modes,
     sample_sites,
 )
-from inference.progress import Progress
 from inference.progress import progress as show_progress
+from inference.pyro_kernels import InTurn
 
 OPTIONS = (
     "step_size",
@@ -88,8 +88,8 @@ def nuts(
             ``init_strategy``, ….
 
     Returns:
-        The draws, ``(chain, draw, *shape)``, in the sites' own space. After Ctrl-C, the whole chains, or as
-        many draws of each chain as the last one has, whichever are more.
+        The draws, ``(chain, draw, *shape)``, in the sites' own space. After Ctrl-C, what was drawn
+        until then.
 
     Raises:
         ValueError: If a number is below its least, a site or an option unknown, the data hold NaN, nothing is
@@ -122,105 +122,20 @@ def nuts(
     tensors = [arg for arg in args if isinstance(arg, Tensor)]
     if tensors and len(tensors) == len(args):
         check_items(posterior.source[0], *tensors)
-    device = next((each.device for each in (*posterior.parameters(), *tensors)), None)
-    seeds = torch.randint(1 << 62, (num_chains,), generator=torch.Generator().manual_seed(seed)).tolist()
-    chains: list[_Chain] = []
-    interrupted = False
-    total = num_chains * (warmup + num_draws)
-    with (
-        forked_rng(device),
-        restored_modes(posterior),
-        _constant(posterior),
-        _store(posterior),
-        _untouched_logger(),
-        torch.enable_grad(),
-        show_progress("drawing", total, enabled=progress) as bar,
-    ):
+    with forked_rng(), restored_modes(posterior), constants(posterior), own_store(posterior):
         posterior.eval()
-        torch.manual_seed(seed)
         kept = _sites(posterior.model, args, sites)
-        try:
-            for number, chain_seed in enumerate(seeds):
-                torch.manual_seed(chain_seed)
-                chain = _Chain(posterior.model, options, bar, f"chain {number + 1} of {num_chains}")
-                chains.append(chain)
-                chain.run(num_draws, warmup, args)
-        except KeyboardInterrupt:
-            interrupted = True
-        chains = [chain for chain in chains if chain.state is not None]
-        if not chains:
-            raise KeyboardInterrupt  # before the first transition: there is nothing to give
-        # Chains are of one length. Ctrl-C leaves the last short: it goes, or the others are cut to it.
-        length = len(chains[-1].draws)
-        if len(chains) > 1 and len(chains) * length < (len(chains) - 1) * num_draws:
-            chains, length = chains[:-1], num_draws
-        with torch.no_grad():
-            samples = {name: torch.stack([chain.values(name, length) for chain in chains]) for name in kept}
-            last = {name: torch.stack([chain.last(name) for chain in chains]) for name in chains[0].state}
-    stats = {
-        name: torch.tensor([chain.stats[name][:length] for chain in chains], dtype=kind)
-        for name, kind in _STATS.items()
-    }
-    return Draws(samples, stats, last, warmup=warmup, thin=1, seed=seed, interrupted=interrupted)
-
-
-_STATS = {
-    "energy": torch.float64,
-    "acceptance": torch.float64,
-    "divergent": torch.bool,
-    "step_size": torch.float64,
-}
-
-
-class _Chain:
-    """One run of Pyro's MCMC with a kernel of its own: one that has run before would not adapt again."""
-
-    def __init__(self, model: Callable[..., Any], options: dict[str, Any], bar: Progress, name: str) -> None:
-        self.model, self.kernel = model, NUTS(model, **options)
-        self.bar, self.name = bar, name
-        self.state: dict[str, Tensor] | None = None
-        self.draws: list[dict[str, Tensor]] = []
-        self.stats: dict[str, list[Any]] = {name: [] for name in _STATS}
-        self.mean_acceptance = 0.0
-
-    def run(self, num_draws: int, warmup: int, args: tuple[Any, ...]) -> None:
-        mcmc = MCMC(
-            self.kernel, num_samples=num_draws, warmup_steps=warmup, hook_fn=self.note, disable_progbar=True
-        )
-        try:
-            mcmc.run(*args)
-        except ValueError as error:
-            if "cannot find valid initial params" not in str(error):
-                raise
-            raise ValueError(
-                "no start of positive density was found in 100 tries: log p of "
-                f"{_not_finite(self.model, args)}; do the data lie in the support?"
-            ) from None
-
-    def note(self, kernel: NUTS, params: dict[str, Tensor], stage: str, step: int) -> None:
-        """What Pyro calls after each transition."""
-        self.state = {name: value.detach().clone() for name, value in params.items()}
-        if not stage.startswith("Warmup"):
-            # Pyro tells the mean of the acceptance so far.
-            mean = kernel._mean_accept_prob
-            self.stats["acceptance"].append(mean * (step + 1) - self.mean_acceptance * step)
-            self.mean_acceptance = mean
-            self.stats["energy"].append(float(kernel._potential_energy_last))
-            self.stats["divergent"].append(step in kernel.diagnostics()["divergences"][-1:])
-            self.stats["step_size"].append(float(kernel.step_size))
-            self.draws.append(self.state)
-        self.bar.advance(self.name)
-
-    def values(self, name: str, length: int) -> Tensor:
-        """The draws of a site in its own space, ``(draw, *shape)``."""
-        drawn = [draw[name] for draw in self.draws[:length]]
-        if not drawn:
-            return self.last(name).unsqueeze(0)[:0]
-        return self.kernel.transforms[name].inv(torch.stack(drawn))
-
-    def last(self, name: str) -> Tensor:
-        assert self.state is not None
-        return self.kernel.transforms[name].inv(self.state[name])
+        kernel = InTurn(NUTS(posterior.model, **options), chain_seeds(seed, num_chains), posterior)
+    return run_chains(
+        kernel,
+        num_draws,
+        *args,
+        num_chains=num_chains,
+        warmup=warmup,
+        sites=kept,
+        seed=seed,
+        progress=progress,
+    )
 
 
 def _sites(model: Callable[..., Any], args: tuple[Any, ...], sites: Sequence[str] | None) -> list[str]:
@@ -250,16 +165,6 @@ def _sites(model: Callable[..., Any], args: tuple[Any, ...], sites: Sequence[str
         came = sites if isinstance(sites, str) else ", ".join(map(str, sites)) or "none"
         raise ValueError(f"expected sites to be a list of some of {', '.join(latent)}, got {came}")
     return list(dict.fromkeys(sites))
-
-
-def _not_finite(model: Callable[..., Any], args: tuple[Any, ...]) -> str:
-    """The first site whose log-probability is not finite at a draw from the prior, and what it is."""
-    with torch.no_grad(), pyro.validation_enabled(False):
-        for name, site in sample_sites(poutine.trace(model).get_trace(*args)).items():
-            total = log_prob(site).sum()
-            if not total.isfinite():
-                return f"{name} is {total.item()}"
-    return "all sites, or its gradient, is not finite"
 
 
 def posterior_draws(guide: Any, num_draws: int, *args: Any, seed: int = 0) -> Draws:
@@ -302,7 +207,7 @@ def posterior_draws(guide: Any, num_draws: int, *args: Any, seed: int = 0) -> Dr
         None,
     )
     drawn: dict[str, list[Tensor]] = {}
-    with forked_rng(device), restored_modes(program), _store(program), torch.no_grad():
+    with forked_rng(device), restored_modes(program), own_store(program), torch.no_grad():
         program.eval()
         torch.manual_seed(seed)
         for _ in range(num_draws):
@@ -367,7 +272,7 @@ def log_predictive(
     items = getattr(x, "x", x)
     predictive = Program.of(program)
     check_items(predictive.source[0], items)
-    store = _store(predictive)  # before the program is prepared, and has parameters of its own
+    store = own_store(predictive)  # before the program is prepared, and has parameters of its own
     device = next((param.device for param in predictive.parameters()), items.device)
     at_once = min(ITEMS_AT_A_TIME, chunk)
     batches = items.split(at_once)
@@ -501,44 +406,3 @@ def _error_of_mean(shares: Tensor) -> float:
     if not worth > 0:  # of a few draws that alternate
         worth = shares.numel()
     return shares.std().item() / math.sqrt(worth)
-
-
-@contextmanager
-def _constant(module: nn.Module) -> Iterator[None]:
-    """Holds parameters as constants; what needed a gradient before needs it afterwards."""
-    needed = [param for param in module.parameters() if param.requires_grad]
-    try:
-        for param in needed:
-            param.requires_grad_(False)
-        yield
-    finally:
-        for param in needed:
-            param.requires_grad_(True)
-
-
-def _store(program: Program) -> AbstractContextManager[Any]:
-    """Where the parameters are: with the module or objective, else in a copy of Pyro's store.
-
-    A module's parameters may be in Pyro's store too, under the name of another that was there before.
-    """
-    if program.structure is not None or len(program.owners):
-        return program.scope()
-    return _copied_store()
-
-
-@contextmanager
-def _copied_store() -> Iterator[None]:
-    store = pyro.get_param_store()
-    with store.scope(store.get_state()), pyro.validation_enabled(False):
-        yield
-
-
-@contextmanager
-def _untouched_logger() -> Iterator[None]:
-    """Pyro's MCMC takes over the handlers of its logger."""
-    logger = logging.getLogger("pyro.infer.mcmc")
-    handlers, propagate = logger.handlers, logger.propagate
-    try:
-        yield
-    finally:
-        logger.handlers, logger.propagate = handlers, propagate

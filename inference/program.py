@@ -243,6 +243,37 @@ def restored_modes(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
+@contextmanager
+def constants(module: nn.Module) -> Iterator[None]:
+    """Holds parameters as constants; what needed a gradient before needs it afterwards."""
+    needed = [param for param in module.parameters() if param.requires_grad]
+    try:
+        for param in needed:
+            param.requires_grad_(False)
+        yield
+    finally:
+        for param in needed:
+            param.requires_grad_(True)
+
+
+def own_store(program: Program) -> AbstractContextManager[Any]:
+    """Where the parameters are: with the module or objective, else in a copy of Pyro's store.
+
+    A module's parameters may be in Pyro's store too, under the name of another that was there before.
+    """
+    if program.structure is not None or len(program.owners):
+        return program.scope()
+    return copied_store()
+
+
+@contextmanager
+def copied_store() -> Iterator[None]:
+    """A copy of Pyro's store, so that what runs inside leaves the store as it was."""
+    store = pyro.get_param_store()
+    with store.scope(store.get_state()), pyro.validation_enabled(False):
+        yield
+
+
 def sample_sites(trace: poutine.Trace) -> dict[str, dict[str, Any]]:
     """The sample sites of a trace, but for the indices that plates draw, by name."""
     return {

@@ -196,7 +196,7 @@ START = {"n": torch.zeros(3, dtype=torch.int64), "even": torch.ones(3, 2) > 0}
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"kernel": zoo.RBM((4,))}, "a kernel that moves many chains at once, got RBM"),
+        ({"kernel": zoo.RBM((4,))}, "a kernel of inference's or of Pyro's, got RBM"),
         ({"num_draws": 0}, "num_draws to be an integer of at least 1, got 0"),
         ({"num_draws": 1.5}, "num_draws to be an integer of at least 1, got 1.5"),
         ({"num_draws": None}, "num_draws to be an integer of at least 1, got None"),

@@ -1,0 +1,180 @@
+"""Gibbs sampling of a program's discrete sites, one entry at a time, by the joint density alone."""
+
+import math
+from typing import Any
+
+import torch
+from pyro.distributions import Distribution
+from torch import Tensor
+from typing_extensions import override
+
+from inference.density import State
+from inference.density_kernel import DensityKernel
+from inference.gibbs import base_of
+
+
+class Gibbs(DensityKernel):
+    """Draws each entry in turn from p(x_i | all others), which is p at each of its values over their sum.
+
+    The sites are discrete ones of finite support; their conditionals need not be known. A sweep costs one run
+    of the program for each entry of an event, on as many times the chains as it has values. Entries along a
+    plate are drawn at once, since a plate declares them independent given the rest; a program that breaks
+    this is noticed, and its entries are drawn one by one. `BlockGibbs` is quicker where the conditionals are
+    known.
+
+    Nothing is rejected. The statistic of a draw is its ``energy``, -log p, in nats, with continuous sites in
+    unconstrained space.
+
+    Args:
+        model: A Pyro program, an object with ``.model``, or an objective.
+        sites: Names of those that move; left out, all.
+
+    Raises:
+        ValueError: At the start of a run, if a site is continuous or has infinitely many values, or as
+            `inference.density_kernel.DensityKernel`.
+
+    References:
+        | Stochastic relaxation, Gibbs distributions, and the Bayesian restoration of images (Geman & Geman,
+          1984)
+
+    Example:
+        >>> import inference, pyro, pyro.distributions as dist
+        >>> def model(x):
+        ...     with pyro.plate("data", len(x)):
+        ...         z = pyro.sample("z", dist.Categorical(torch.ones(2)))
+        ...         pyro.sample("x", dist.Normal(4. * z, 1.), obs=x)
+        >>> x = torch.tensor([-0.3, 1.9, 5.0])
+        >>> draws = inference.run_chains(Gibbs(model), 200, x, num_chains=50, progress=False)
+        >>> exact = torch.sigmoid(4 * x - 8)
+        >>> bool((draws.samples["z"].double().mean((0, 1)) - exact).abs().max() < 0.02)
+        True
+    """
+
+    moves_discrete = True
+
+    def __init__(self, model: Any, *, sites: Any = None) -> None:
+        super().__init__(model, sites=sites)
+        self.values: dict[str, Tensor] = {}
+        self.apart: dict[str, bool] = {}
+
+    @override
+    def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
+        super().setup(warmup_steps, *args, **kwargs)
+        program = self.density.program
+        self.values = {name: _values(name, program.sites[name].distribution) for name in self.moved}
+        self.apart = {}
+
+    @override
+    def prepare(self, state: State) -> State:
+        state = super().prepare(state)
+        for name in self.moved:
+            self.apart[name] = self._is_independent(name, state)
+        return state
+
+    @torch.no_grad()
+    @override
+    def sample(self, params: State) -> State:
+        state = dict(params)
+        for name in self.moved:
+            state[name] = self._swept(name, state)
+        return state
+
+    def _swept(self, name: str, state: State) -> Tensor:
+        """A site after each of its entries was drawn."""
+        values, current = self.values[name], state[name]
+        num, count = len(current), len(values)
+        whole = values.dim() - 1  # dimensions of what is one value
+        shape = self.density.program.sites[name].shape
+        split = len(shape) - whole
+        along = self._plates(name) if self.apart[name] else ()
+        # Indices of the entries that are drawn at once: all along plates, one of each other dimension.
+        sizes = [1 if axis in along else size for axis, size in enumerate(shape[:split])]
+        for entry in range(math.prod(sizes)):
+            place = [int(index) for index in torch.unravel_index(torch.tensor(entry), sizes)] if sizes else []
+            index = tuple(slice(None) if axis in along else place[axis] for axis in range(split))
+            kept = [shape[axis] for axis in along]
+            tried = current.unsqueeze(0).expand(count, *current.shape).clone()
+            tried[(slice(None), slice(None), *index)] = values.reshape(
+                count, *(1,) * (1 + len(kept)), *values.shape[1:]
+            )
+            many = {
+                other: tried.flatten(0, 1)
+                if other == name
+                else value.unsqueeze(0).expand(count, *value.shape).flatten(0, 1)
+                for other, value in state.items()
+            }
+            logits = self._scores(many, name, along).reshape(count, num, *kept)
+            drawn = torch.distributions.Categorical(logits=logits.movedim(0, -1)).sample()
+            current = current.clone()
+            current[(slice(None), *index)] = values[drawn]
+        return current
+
+    def _plates(self, name: str) -> tuple[int, ...]:
+        """The dimensions of a site's value that are plates, from the left."""
+        site = self.density.program.sites[name]
+        return tuple(axis for axis in range(site.batch_dims) if axis - site.batch_dims in site.plates)
+
+    def _scores(self, state: State, name: str, along: tuple[int, ...]) -> Tensor:
+        """The log joint density of what depends on a site, ``(chains, *plates)``."""
+        num = len(state[name])
+        if not along:
+            return self.density(state)
+        program = self.density.program
+        site = program.sites[name]
+        dims = [axis - site.batch_dims for axis in along]
+        program.require_broadcasting(num)
+        total = torch.zeros((), dtype=torch.float64)
+        for score in program.scores(self.density.constrain(state), num).values():
+            score = score.double()
+            full = score.reshape(
+                score.shape[0], *(1,) * (program.nesting + 1 - score.dim()), *score.shape[1:]
+            )
+            others = [dim for dim in range(-program.nesting, 0) if dim not in dims]
+            kept = full.sum(others, keepdim=True) if others else full
+            if all(kept.shape[dim] == site.shape[axis] for dim, axis in zip(dims, along, strict=True)):
+                total = total + kept.reshape(kept.shape[0], *(kept.shape[dim] for dim in dims))
+        return total.expand(num, *(site.shape[axis] for axis in along))
+
+    @torch.no_grad()
+    def _is_independent(self, name: str, state: State) -> bool:
+        """Whether entries along plates are: changing every second moves no score but those of these."""
+        along = self._plates(name)
+        if not along:
+            return False
+        program = self.density.program
+        site, num = program.sites[name], len(state[name])
+        changed = torch.zeros(site.shape[: site.batch_dims], dtype=torch.bool)
+        for axis in along:
+            parity = (torch.arange(site.shape[axis]) % 2 == 0).reshape(
+                *(-1 if each == axis else 1 for each in range(site.batch_dims))
+            )
+            changed = changed ^ parity
+        values = self.values[name]
+        whole = values.dim() - 1
+        picks = torch.randint(len(values), (num, *site.shape[: len(site.shape) - whole]))
+        mask = changed.reshape(*changed.shape, *(1,) * site.event_dim).to(state[name].device)
+        moved = state | {name: torch.where(mask, values[picks.to(values.device)], state[name])}
+        # The joint of what has all the plates, by entry; and of what has not, which must not move at all.
+        before, after = (self._scores(each, name, along) for each in (state, moved))
+        keep = changed
+        for axis in reversed(range(site.batch_dims)):
+            if axis not in along:
+                keep = keep.select(axis, 0)
+        keep = keep.to(before.device)
+        still = torch.allclose(before[:, ~keep], after[:, ~keep], rtol=1e-5, atol=1e-5, equal_nan=True)
+        rest_before, rest_after = (
+            self.density(state) - before.flatten(1).sum(1),
+            self.density(moved) - after.flatten(1).sum(1),
+        )
+        return still and torch.allclose(rest_before, rest_after, rtol=1e-5, atol=1e-4, equal_nan=True)
+
+
+def _values(name: str, distribution: Distribution) -> Tensor:
+    """All values of an entry of a site, ``(count, *event)`` with the event of the innermost distribution."""
+    base = base_of(distribution)
+    if not getattr(base, "has_enumerate_support", False):
+        raise ValueError(
+            f"Gibbs expects sites of finitely many values, got {name} of a {type(base).__name__}"
+        )
+    values = base.enumerate_support(expand=False)
+    return values.reshape(len(values), *base.event_shape)
