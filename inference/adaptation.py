@@ -12,12 +12,12 @@ from typing_extensions import override
 from inference.density import State
 from inference.density_kernel import DensityKernel, Place
 
-FIRST, WINDOW, LAST = 75, 25, 50
-"""Transitions before the first window of the scale, in that window, and after the last; as Stan's."""
+FIRST, WINDOW, LAST = 0.15, 25, 0.25
+"""Share of the warm-up before the first window of the scale, transitions in that, share after the last."""
 
 
 class Adaptation:
-    """Moves step size and scale in warm-up, by chain; afterwards they stay.
+    """Moves step size and scale in warm-up; afterwards they stay.
 
     The step size ε is moved so that the mean acceptance probability comes to a target, by dual averaging; the
     scale S, with S Sᵀ the covariance of x or its diagonal, is estimated anew in windows that double.
@@ -30,14 +30,16 @@ class Adaptation:
         moves_step_size: Whether ε moves.
         moves_scale: Whether S does; else it is the identity.
         dense: Whether S is of the whole covariance, else of its diagonal.
+        apart: Whether each chain learns from itself alone; else all learn the same, from all.
 
     Attributes:
         step_size: ε, ``(chains,)``, float64.
-        scale: S, ``(chains, n)``, or dense a lower triangle ``(chains, n, n)``; None for the identity.
+        scale: S, ``(chains or 1, n)``, or dense a lower triangle ``(chains or 1, n, n)``; None for the
+            identity.
 
     References:
         | The No-U-Turn Sampler (Hoffman & Gelman, 2014), section 3.2, for dual averaging
-        | Stan Reference Manual, on adaptation, for windows, and shrinking the covariance
+        | Stan Reference Manual, on warm-up, for windows that double, and shrinking the covariance
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class Adaptation:
         moves_step_size: bool,
         moves_scale: bool,
         dense: bool,
+        apart: bool,
     ) -> None:
+        self.apart = apart
         self.step_size = torch.full((len(x),), step_size, dtype=torch.float64, device=x.device)
         self.scale: Tensor | None = None
         self.target, self.warmup, self.dense = target, warmup, dense
@@ -60,19 +64,22 @@ class Adaptation:
         self._averaging = DualAveraging(prox_center=self._initial.log())
         self._averaged = False
         self._steps, self._start, self._ends = 0, window_start(warmup), set(window_ends(warmup))
-        self._moments = Moments(dense)
+        self._moments = Moments(dense, apart)
 
     def scaled(self, v: Tensor) -> Tensor:
         """S v, ``(chains, n)``."""
         if self.scale is None:
             return v
-        return (self.scale @ v.unsqueeze(2)).squeeze(2) if self.dense else self.scale * v
+        return self._product(self.scale, v) if self.dense else self.scale * v
 
     def transposed(self, v: Tensor) -> Tensor:
         """Sᵀ v, ``(chains, n)``."""
         if self.scale is None:
             return v
-        return (self.scale.mT @ v.unsqueeze(2)).squeeze(2) if self.dense else self.scale * v
+        return self._product(self.scale.mT, v) if self.dense else self.scale * v
+
+    def _product(self, matrix: Tensor, v: Tensor) -> Tensor:
+        return (matrix @ v.unsqueeze(2)).squeeze(2) if len(matrix) > 1 else v @ matrix[0].T
 
     def update(self, probability: Tensor, x: Tensor) -> None:
         """Takes in a transition: the acceptance probability of each chain, and where it led."""
@@ -80,14 +87,14 @@ class Adaptation:
             return
         self._steps += 1
         if self.moves_step_size:
-            self._averaging.step(self.target - probability)
+            self._averaging.step(self.target - (probability if self.apart else probability.mean()))
             self._averaged = True
-            self.step_size = self._averaging.get_state()[0].exp()
+            self.step_size = self._averaging.get_state()[0].exp()  # of all chains, as where it began
         if self.moves_scale and self._ends and self._steps > self._start:
             self._moments.add(x)
             if self._steps in self._ends:
                 self.scale = self._moments.scale()
-                self._moments = Moments(self.dense)
+                self._moments = Moments(self.dense, self.apart)
                 if self._steps < self.warmup:
                     self._averaging = DualAveraging(prox_center=self._initial.log())
                     self._averaged = False
@@ -108,25 +115,30 @@ class Adaptation:
 
 
 class Moments:
-    """The spread of points that come one after the other, by chain, about the first of them.
+    """The spread of points that come one after the other.
 
     Args:
         dense: Whether of all pairs of coordinates.
+        apart: Whether of each chain by itself.
     """
 
-    def __init__(self, dense: bool) -> None:
-        self.dense, self.num = dense, 0
+    def __init__(self, dense: bool, apart: bool) -> None:
+        self.dense, self.apart, self.num = dense, apart, 0
+        self.sum: Tensor | float = 0.0
+        self.squares: Tensor | float = 0.0
 
     def add(self, x: Tensor) -> None:
         """Takes in a point of each chain, ``(chains, n)``."""
         if self.num == 0:
-            self.first = x
-            self.sum: Tensor = torch.zeros_like(x)
-            self.squares: Tensor = torch.zeros_like(x.unsqueeze(2) * x.unsqueeze(1) if self.dense else x)
-        away = x - self.first
-        self.num += 1
-        self.sum = self.sum + away
-        self.squares = self.squares + (away.unsqueeze(2) * away.unsqueeze(1) if self.dense else away**2)
+            self.origin = x if self.apart else x[:1]  # near which sums of squares lose nothing
+        away = x - self.origin
+        self.num += 1 if self.apart else len(x)
+        if not self.dense:
+            squares = away.square() if self.apart else away.square().sum(0, keepdim=True)
+        else:
+            squares = away.unsqueeze(2) * away.unsqueeze(1) if self.apart else (away.T @ away).unsqueeze(0)
+        self.sum = self.sum + (away if self.apart else away.sum(0, keepdim=True))
+        self.squares = self.squares + squares
 
     def scale(self) -> Tensor:
         """S of their covariance, shrunk a little towards a small multiple of the identity."""
@@ -137,7 +149,8 @@ class Moments:
         if not self.dense:
             return (weight * spread.clamp(min=0.0) + 1e-3 * (1 - weight)).sqrt()
         eye = torch.eye(mean.shape[1], dtype=mean.dtype, device=mean.device)
-        return torch.linalg.cholesky(weight * spread + 1e-3 * (1 - weight) * eye)
+        covariance = weight * spread + 1e-3 * (1 - weight) * eye
+        return torch.linalg.cholesky(covariance.double()).to(mean.dtype)
 
 
 class AdaptiveKernel(DensityKernel):
@@ -202,6 +215,7 @@ class AdaptiveKernel(DensityKernel):
             moves_step_size=self.adapt_step_size,
             moves_scale=self.adapt_scale,
             dense=self.dense,
+            apart=self.apart,
         )
         return state
 
@@ -256,16 +270,15 @@ def positive(name: str, number: Any) -> float:
 
 def window_start(warmup: int) -> int:
     """Transitions before the first window of the scale."""
-    return FIRST if warmup >= FIRST + WINDOW + LAST else int(0.15 * warmup)
+    return int(FIRST * warmup)
 
 
 def window_ends(warmup: int) -> list[int]:
     """After which transitions the scale is learnt anew: windows double, and the last takes the rest."""
-    end = warmup - (LAST if warmup >= FIRST + WINDOW + LAST else int(0.1 * warmup))
-    size = WINDOW if warmup >= FIRST + WINDOW + LAST else end - window_start(warmup)
-    if warmup < 20 or size < 2:
+    place, end, size = window_start(warmup), warmup - int(LAST * warmup), WINDOW
+    if end - place < WINDOW:
         return []
-    ends, place = [], window_start(warmup)
+    ends = []
     while place < end:
         place = place + size if place + 3 * size <= end else end
         ends.append(place)

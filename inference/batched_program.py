@@ -13,7 +13,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import ComposeTransform, Transform, biject_to
 
-from inference.program import log_prob, sample_sites
+from inference.program import is_enumerated, log_prob, sample_sites
 
 RADIUS = 2.0
 """Chains start within this distance of zero in every unconstrained direction, as those of Pyro's HMC."""
@@ -31,6 +31,7 @@ class Site:
         value: Its value in that run.
         discrete: Whether its support is.
         draws: Whether the program draws it; else it is observed.
+        enumerated: Whether it is marked to be summed out.
     """
 
     shape: torch.Size
@@ -40,6 +41,7 @@ class Site:
     value: Tensor
     discrete: bool
     draws: bool
+    enumerated: bool
 
     @property
     def batch_dims(self) -> int:
@@ -183,26 +185,37 @@ class BatchedProgram:
         trace = poutine.trace(_Started(self.model)).get_trace(*self.args, **self.kwargs)
         return {name: trace.nodes[name]["value"].detach().unsqueeze(0) for name in self.latent}
 
-    def draw(self, num: int, given: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def draw(
+        self, num: int, given: Mapping[str, Tensor] | None = None, *, observed: bool = False
+    ) -> dict[str, Tensor]:
         """Draws of the program's latent sites, ``(num, *shape)``; those that are given stay.
 
         A program that does not broadcast is run draw by draw.
+
+        Args:
+            num: How many.
+            given: Values of some latent sites, ``(num, *shape)``.
+            observed: Whether to draw what the program observes, too.
         """
         given = {name: value for name, value in (given or {}).items() if name in self.latent}
+        shapes = {name: self.sites[name].shape for name in self.latent}
+        if observed:
+            shapes |= {name: self.sites[name].distribution.shape() for name in self.observed}
         if num > 1 and self.refusal is not None:
             rows = [
-                self.draw(1, {name: value[row : row + 1] for name, value in given.items()})
+                self.draw(1, {name: value[row : row + 1] for name, value in given.items()}, observed=observed)
                 for row in range(num)
             ]
-            return {name: torch.cat([row[name] for row in rows]) for name in self.latent}
+            return {name: torch.cat([row[name] for row in rows]) for name in shapes}
         placed = {name: self._placed(name, value, num) for name, value in given.items()}
-        model = self.model
+        model = poutine.uncondition(self.model) if observed else self.model
         if num > 1:
             model = pyro.plate("_chains", num, dim=-1 - self.nesting)(model)
         with _Given(placed, self._known) as sites:
             model(*self.args, **self.kwargs)
-        shapes = {name: (num, *self.sites[name].shape) for name in self.latent}
-        return {name: sites.found[name]["value"].detach().reshape(shapes[name]) for name in self.latent}
+        return {
+            name: sites.found[name]["value"].detach().reshape(num, *shape) for name, shape in shapes.items()
+        }
 
     def _placed(self, name: str, value: Tensor, num: int) -> Tensor:
         """Values of a site, with the dimension of chains where it belongs."""
@@ -281,6 +294,7 @@ def _site(site: dict[str, Any]) -> Site:
         value=site["value"].detach(),
         discrete=bool(site["fn"].support.is_discrete),
         draws=not site["is_observed"],
+        enumerated=is_enumerated(site),
     )
 
 

@@ -161,6 +161,7 @@ def run_chains(
         stack.callback(kernel.cleanup)
         module.eval()
         torch.manual_seed(seed if seeds is None else seeds[0])
+        kernel.apart = seeds is not None
         kernel.setup(warmup, *args)
         if state is not None:
             state = kernel.unconstrain(state) if isinstance(state, dict) else state

@@ -61,6 +61,7 @@ class Cycle(Kernel):
         self._steps, self._warmup = 0, warmup_steps
         self.transforms = {}
         for kernel in self.kernels:
+            kernel.apart = self.apart
             takes_them = getattr(kernel, "model", None) is not None
             kernel.setup(warmup_steps, *(args if takes_them else ()), **(kwargs if takes_them else {}))
             self.transforms |= kernel.transforms or {}

@@ -14,6 +14,9 @@ from inference.batched_program import BatchedProgram, by_first, is_identity
 State = dict[str, Tensor]
 """Values by the names of the sites, each ``(chains, *shape)``."""
 
+CHEAP_ENTRIES = 20_000
+"""Of sites, up to which the time of a run is that of its operations' overhead."""
+
 TRIES = 100
 """How often a start of positive density is looked for."""
 
@@ -51,6 +54,11 @@ class LogDensity:
             jacobian = transform.inv.log_abs_det_jacobian(state[name], values[name])
             total = total + by_first(jacobian)
         return total
+
+    def is_cheap(self, num: int, state: State) -> bool:
+        """Whether so many states at once take little longer than one."""
+        entries = sum(value[0].numel() for value in state.values())
+        return num * entries <= CHEAP_ENTRIES
 
     def gradient(self, layout: "Layout", x: Tensor, state: State) -> tuple[Tensor, Tensor]:
         """The log-density where some of a state's sites have the entries x, and its gradient by these."""
@@ -110,6 +118,11 @@ class ProgramDensity(LogDensity):
         if not self.program.latent:
             raise ValueError("expected a program with latent sites, got none")
         super().__init__(self.program.transforms)
+
+    @override
+    def is_cheap(self, num: int, state: State) -> bool:
+        entries = sum(site.value.numel() for site in self.program.sites.values())
+        return num * entries <= CHEAP_ENTRIES and self.program.refusal is None
 
     @override
     def log_prob(self, values: State) -> Tensor:

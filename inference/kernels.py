@@ -34,12 +34,14 @@ class Kernel(MCMCKernel):
         module: Whose mode and place the chains run in; None where nothing has parameters.
         held: Names of the sites that never move.
         dims: Names for the dimensions of a site's value, by site, where they are known.
+        apart: Whether no chain may learn from another in warm-up, as where each has a seed of its own.
     """
 
     transforms: Mapping[str, Any] | None = {}
     module: nn.Module | None = None
     held: frozenset[str] = frozenset()
     dims: Mapping[str, list[str]] = {}
+    apart: bool = False
     _initial: State | None = None
 
     def start(self, num: int) -> State:

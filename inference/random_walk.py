@@ -1,13 +1,18 @@
 """Two walks by Gaussian steps: Metropolis', which samples, and a hill climb, which finds a mode."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 from typing_extensions import override
 
 from inference.adaptation import AdaptiveKernel, positive
 from inference.density import State
-from inference.density_kernel import DensityKernel, accept
+from inference.density_kernel import DensityKernel, Place, accept
+
+AHEAD = 8
+"""Proposals that a lone chain tries by one run of the program; it accepts about one in four."""
 
 
 class RandomWalkMetropolis(AdaptiveKernel):
@@ -48,18 +53,62 @@ class RandomWalkMetropolis(AdaptiveKernel):
     """
 
     default_target = 0.234
+    _looks_ahead = False
+    _ahead: Iterator[tuple[Place, Tensor]] = iter(())
+    _ahead_of: Place | None = None
 
     @override
     def default_step_size(self, num: int) -> float:
         return 2.38 / num**0.5
 
     @override
+    def prepare(self, state: State) -> State:
+        state = super().prepare(state)
+        alone = len(next(iter(state.values()))) == 1 and not self.apart
+        self._looks_ahead = alone and self.density.is_cheap(AHEAD, state)
+        self._ahead_of = None
+        return state
+
+    @override
     def sample(self, params: State) -> State:
-        here, tuned = self.at(params), self.adaptation
-        step = tuned.step_size.to(here.x.dtype).unsqueeze(1)
-        there = self.propose(here, here.x + step * tuned.scaled(torch.randn_like(here.x)))
+        here = self.at(params)
+        if self._looks_ahead and not self.adaptation.active:
+            if self._ahead_of is not here:
+                self._ahead_of, self._ahead = here, self._look_ahead(here)
+            place, probability = next(self._ahead)
+            self._place = place
+            return self.moved_to(place, probability)
+        there = self.propose(here, self._jumped(here.x))
         accepted, probability = accept(there.log_density - here.log_density)
         return self.moved_to(self.settle(here, there, accepted), probability)
+
+    def _jumped(self, x: Tensor) -> Tensor:
+        step = self.adaptation.step_size.to(x.dtype).unsqueeze(1)
+        return x + step * self.adaptation.scaled(torch.randn_like(x))
+
+    def _look_ahead(self, here: Place) -> Iterator[tuple[Place, Tensor]]:
+        """The next transitions of a lone chain, up to the first that is accepted.
+
+        As long as it rejects, it proposes from where it is: so several proposals are tried by one run of the
+        program, and those after the first that is accepted are dropped.
+        """
+        while True:
+            many = Place(
+                {name: value.expand(AHEAD, *value.shape[1:]) for name, value in here.state.items()},
+                here.x.expand(AHEAD, -1),
+                here.log_density,
+                None,
+            )
+            there = self.propose(many, self._jumped(many.x))
+            accepted, probability = accept(there.log_density - here.log_density)
+            for number in range(AHEAD):
+                tried = slice(number, number + 1)
+                if accepted[number]:
+                    x = there.x[tried]
+                    state = here.state | self.layout.sites(x)
+                    yield Place(state, x, there.log_density[tried], None), probability[tried]
+                    return
+                yield here, probability[tried]
 
 
 class StochasticHillClimb(DensityKernel):
