@@ -55,20 +55,20 @@ class Gibbs(DensityKernel):
     def __init__(self, model: Any, *, sites: Any = None) -> None:
         super().__init__(model, sites=sites)
         self.values: dict[str, Tensor] = {}
-        self.apart: dict[str, bool] = {}
+        self.independent: dict[str, bool] = {}
 
     @override
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         super().setup(warmup_steps, *args, **kwargs)
         program = self.density.program
         self.values = {name: _values(name, program.sites[name].distribution) for name in self.moved}
-        self.apart = {}
+        self.independent = {}
 
     @override
     def prepare(self, state: State) -> State:
         state = super().prepare(state)
         for name in self.moved:
-            self.apart[name] = self._is_independent(name, state)
+            self.independent[name] = self._is_independent(name, state)
         return state
 
     @torch.no_grad()
@@ -86,7 +86,7 @@ class Gibbs(DensityKernel):
         whole = values.dim() - 1  # dimensions of what is one value
         shape = self.density.program.sites[name].shape
         split = len(shape) - whole
-        along = self._plates(name) if self.apart[name] else ()
+        along = self._plates(name) if self.independent[name] else ()
         # Indices of the entries that are drawn at once: all along plates, one of each other dimension.
         sizes = [1 if axis in along else size for axis, size in enumerate(shape[:split])]
         for entry in range(math.prod(sizes)):
