@@ -160,7 +160,7 @@ def run_chains(
         stack.enter_context(pyro.validation_enabled(True))
         stack.callback(kernel.cleanup)
         module.eval()
-        torch.manual_seed(seed if seeds is None else seeds[0])
+        torch.manual_seed(seed if isinstance(seed, int) else seed[0])
         kernel.apart = seeds is not None
         kernel.setup(warmup, *args)
         if state is not None:

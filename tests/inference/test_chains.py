@@ -6,9 +6,14 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import HMC as PyroHMC
+from pyro.infer import MCMC
+from pyro.infer.mcmc import RandomWalkKernel
 
 import inference
 import zoo
+from inference.chains import chain_seeds
+from inference.diagnostics import worst_figures
 
 
 class Counter(inference.Kernel):
@@ -41,8 +46,8 @@ class Counter(inference.Kernel):
         self.calls.append("cleanup")
 
 
-def run(kernel, num_draws, **settings):
-    return inference.run_chains(kernel, num_draws, **{"progress": False, **settings})
+def run(kernel, num_draws, *args, **settings):
+    return inference.run_chains(kernel, num_draws, *args, **{"progress": False, **settings})
 
 
 def test_draws_are_those_after_warm_up_one_in_so_many_transitions():
@@ -209,6 +214,16 @@ START = {"n": torch.zeros(3, dtype=torch.int64), "even": torch.ones(3, 2) > 0}
         ({"sites": ["n", "odd"]}, "sites to be a list of some of n, even, got n, odd"),
         ({"sites": "n"}, "sites to be a list of some of n, even, got n"),
         ({"sites": []}, "sites to be a list of some of n, even, got none"),
+        ({"seed": "one"}, "seed to be an integer, or one for each chain, got 'one'"),
+        ({"seed": []}, "a seed for each chain, got none"),
+        ({"seed": [1, 2], "num_chains": 3}, "seeds of 3 chains, got 2"),
+        ({"seed": [1, 2], "initial": START}, "seeds of 3 chains, got 2"),
+        ({"target_r_hat": 1.0}, "target_r_hat to be a number above 1, got 1.0"),
+        ({"target_ess": -5}, "target_ess to be a number above 0, got -5"),
+        (
+            {"target_r_hat": 1.01, "num_chains": 1},
+            "several chains, so that they can be compared by target_r_hat",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_refused_in_one_line(change, said):
@@ -216,6 +231,163 @@ def test_what_cannot_be_run_is_refused_in_one_line(change, said):
     with pytest.raises(ValueError, match=said) as caught:
         inference.run_chains(**{**arguments, **change})
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
+
+
+# A seed for each chain
+
+NORMAL = {"x": torch.linspace(-1, 1, 12).reshape(4, 3)}
+
+
+def quartic(state):
+    return -0.25 * (state["x"] ** 4).sum(1)
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        inference.RandomWalkMetropolis(log_density=quartic),
+        inference.MALA(log_density=quartic, dense=True),
+        inference.HMC(log_density=quartic, num_steps=2),
+        inference.BlockGibbs({"x": lambda s: dist.Gamma(1 + s["x"].abs(), 1.0).to_event(1)}),
+    ],
+    ids=lambda kernel: type(kernel).__name__,
+)
+def test_a_chain_with_a_seed_of_its_own_draws_what_it_draws_alone(kernel):
+    seeds = [5, 9, 5, 2]
+    together = run(kernel, 30, initial=NORMAL, seed=seeds, warmup=50)
+    assert together.num_chains == 4 and together.seed == (5, 9, 5, 2)
+    for chain in (1, 3):
+        start = {"x": NORMAL["x"][chain : chain + 1]}
+        alone = run(kernel, 30, initial=start, seed=[seeds[chain]], warmup=50)
+        assert torch.equal(alone.samples["x"][0], together.samples["x"][chain])
+        for name, value in alone.stats.items():
+            assert torch.equal(value[0], together.stats[name][chain])
+
+
+def test_starts_are_drawn_by_the_seed_of_the_chain():
+    def program():
+        pyro.sample("x", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("k", dist.Categorical(torch.ones(5)))
+
+    kernel = inference.Cycle([inference.MALA(program, sites=["x"]), inference.Gibbs(program, sites=["k"])])
+    before = torch.get_rng_state()
+    draws = run(kernel, 4, seed=[1, 7, 1])
+    other = run(kernel, 4, seed=[7, 3])
+    assert torch.equal(torch.get_rng_state(), before)
+    for name in ("x", "k"):
+        value = draws.samples[name]
+        assert torch.equal(value[0], value[2]) and torch.equal(value[1], other.samples[name][0])
+    assert not torch.equal(draws.samples["x"][0], draws.samples["x"][1])
+
+
+def test_what_has_no_dimension_of_chains_cannot_be_drawn_by_chain():
+    class Shared(inference.Kernel):
+        def sample(self, params):
+            return {"x": params["x"] + torch.randn(5)}
+
+    with pytest.raises(ValueError, match="expected what is drawn to have 2 chains as its first dimension"):
+        run(Shared(), 2, initial={"x": torch.zeros(2, 5)}, seed=[1, 2])
+
+
+# Stopping when there is enough
+
+
+def test_a_run_stops_as_soon_as_the_targets_are_reached():
+    kernel = inference.BlockGibbs({"x": lambda s: 0.8 * s["x"] + 0.6 * torch.randn_like(s["x"])})
+    start = {"x": torch.randn(8, generator=torch.Generator().manual_seed(0))}
+    draws = run(kernel, 20_000, initial=start, warmup=0, target_ess=400)
+    size = worst_figures(draws.samples)[1]
+    assert draws.reached and 400 <= size < 800 and 100 < draws.num_draws < 1500
+    assert "enough" in str(draws) and "not enough" not in str(draws)
+    assert torch.equal(draws.last["x"], draws.samples["x"][:, -1])
+    whole = run(kernel, draws.num_draws, initial=start, warmup=0)
+    assert torch.equal(whole.samples["x"], draws.samples["x"]) and whole.reached is None
+    apart = {"x": torch.linspace(-9, 9, 8)}
+    mixed = run(kernel, 20_000, initial=apart, warmup=0, target_r_hat=1.01)
+    assert mixed.reached and worst_figures(mixed.samples)[0] <= 1.01 and mixed.num_draws > 100
+    short = run(kernel, 50, initial=apart, warmup=0, target_r_hat=1.01, target_ess=10)
+    assert short.reached is False and short.num_draws == 50 and "not enough" in str(short)
+
+
+def test_entries_that_never_move_do_not_hold_a_run_up():
+    kernel = inference.BlockGibbs(
+        {"x": lambda s: torch.stack([torch.randn(len(s["x"])), torch.ones(len(s["x"]))], 1)}
+    )
+    draws = run(kernel, 2000, initial={"x": torch.zeros(4, 2)}, warmup=0, target_r_hat=1.05, target_ess=200)
+    assert draws.reached and draws.num_draws < 2000
+
+
+# Pyro's own kernels
+
+
+def coin(x):
+    p = pyro.sample("p", dist.Beta(2.0, 2.0))
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Bernoulli(p), obs=x)
+
+
+FLIPS = torch.tensor([1.0, 1.0, 0.0, 1.0])
+
+
+def test_pyros_hmc_runs_as_it_would_under_its_own_mcmc():
+    kernel = PyroHMC(coin, num_steps=2)
+    draws = run(kernel, 12, FLIPS, num_chains=2, warmup=10, seed=[3, 4])
+    assert set(draws.stats) == {"energy", "acceptance", "divergent", "step_size"}
+    for chain, seed in enumerate((3, 4)):
+        mcmc = MCMC(PyroHMC(coin, num_steps=2), num_samples=12, warmup_steps=10, disable_progbar=True)
+        torch.manual_seed(seed)
+        mcmc.run(FLIPS)
+        assert torch.equal(mcmc.get_samples()["p"], draws.samples["p"][chain])
+    again = run(kernel, 12, FLIPS, num_chains=2, warmup=10, seed=[3, 4])
+    assert torch.equal(again.samples["p"], draws.samples["p"]), "a kernel is left as it was"
+    assert draws.dims == {"p": []} and run(kernel, 1, FLIPS, warmup=0).num_chains == 4
+
+
+def test_pyros_kernels_start_where_they_are_told_thin_and_stop():
+    start = {"p": torch.tensor([0.1, 0.9])}
+    still = PyroHMC(coin, num_steps=1, step_size=1e-6, adapt_step_size=False)
+    draws = run(still, 3, FLIPS, initial=start, warmup=0)
+    assert torch.allclose(draws.samples["p"][:, 0], start["p"], atol=1e-4)
+    thinned = run(PyroHMC(coin, num_steps=2), 4, FLIPS, num_chains=2, warmup=5, thin=3)
+    whole = run(PyroHMC(coin, num_steps=2), 12, FLIPS, num_chains=2, warmup=5)
+    assert torch.equal(thinned.samples["p"], whole.samples["p"][:, 2::3])
+    enough = run(PyroHMC(coin, num_steps=2), 500, FLIPS, num_chains=2, warmup=20, target_ess=20)
+    assert enough.reached and enough.num_draws == 100
+
+
+def test_every_chain_of_pyros_random_walk_adapts_anew():
+    draws = run(RandomWalkKernel(coin), 10, FLIPS, num_chains=3, warmup=60)
+    steps = draws.stats["step_size"][:, -1]
+    assert len(steps.unique()) == 3 and (steps > 0.1).all()
+    single = run(RandomWalkKernel(coin), 10, FLIPS, warmup=60, seed=[chain_seeds(0, 3)[2]])
+    assert torch.equal(single.samples["p"][0], draws.samples["p"][2]), "whatever ran before it"
+    with pytest.raises(
+        ValueError, match="no initial values with Pyro's RandomWalkKernel.*RandomWalkMetropolis"
+    ):
+        run(RandomWalkKernel(coin), 2, FLIPS, initial={"p": torch.tensor([0.5])})
+
+
+def test_ours_honours_its_start_and_adapts_anew_in_every_chain_of_pyros():
+    """Both of what goes wrong with Pyro's random walk."""
+    kernel = inference.RandomWalkMetropolis(coin, step_size=1e-5)
+    steps = []
+
+    class Watched(inference.RandomWalkMetropolis):
+        def cleanup(self):
+            if self.adaptation is not None:
+                steps.append(self.adaptation.step_size.item())
+            super().cleanup()
+
+    mcmc = MCMC(
+        kernel, num_samples=1, warmup_steps=0, disable_progbar=True, initial_params={"p": torch.tensor([3.0])}
+    )
+    mcmc.run(FLIPS)
+    assert mcmc.get_samples()["p"].item() == pytest.approx(torch.sigmoid(torch.tensor(3.0)).item(), abs=1e-3)
+    draws = run(kernel, 1, FLIPS, initial={"p": torch.tensor([0.95])}, warmup=0)
+    assert draws.samples["p"].item() == pytest.approx(0.95, abs=1e-3)
+    for _ in range(2):
+        MCMC(Watched(coin, step_size=1e-3), num_samples=5, warmup_steps=60, disable_progbar=True).run(FLIPS)
+    assert len(steps) == 2 and min(steps) > 0.05
 
 
 def test_a_kernel_of_ones_own_needs_no_more_than_sample():
