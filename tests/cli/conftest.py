@@ -74,6 +74,12 @@ def spawn(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
     return functools.partial(spawn_in, tmp_path)
 
 
+@pytest.fixture
+def without_pictures(monkeypatch) -> None:
+    """Leaves a run without its pictures, which take about as long as a small training."""
+    monkeypatch.setattr("zoo.cli.pictures.draw_pictures", lambda model, dataset, run: [])
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
     """Runs that no test may change: ``vae`` and ``supervised-vae``."""

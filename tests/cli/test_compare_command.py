@@ -82,6 +82,13 @@ def methods_compared(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def without_report(monkeypatch):
+    """Leaves a comparison without its report, and its rows without pictures."""
+    monkeypatch.setattr("zoo.cli.comparison_report.write_report", lambda out, comparison, dataset: None)
+    monkeypatch.setattr("zoo.cli.pictures.draw_pictures", lambda model, dataset, run: [])
+
+
 # Models
 
 
@@ -145,6 +152,7 @@ def test_a_finished_row_is_not_trained_again(compared, zoo, capsys, monkeypatch,
     assert changed == {f"logs/{name}.txt" for name in MODELS}, "table and report have the same bytes"
 
 
+@pytest.mark.usefixtures("without_report")
 def test_the_number_of_jobs_changes_no_figure(compared, zoo):
     import torch
 
@@ -210,6 +218,7 @@ def test_where_every_row_fails_there_is_a_report_too(zoo, monkeypatch):
     assert any("RuntimeError: no way" in text for text in Page(Path("all/report.html")).texts)
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_process_that_is_killed_loses_no_other_row(zoo, capsys, monkeypatch):
     together = []
     parallel = compare_module._parallel
@@ -274,6 +283,7 @@ def test_other_settings_in_the_same_folder_are_refused_and_leave_it(compared, re
     assert contents(tmp_path / "all") == {name[4:]: data for name, data in before.items()}
 
 
+@pytest.mark.usefixtures("without_report")
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(zoo, capsys, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setattr(inference.ELBO, "forward", lambda self, batch: signal.raise_signal(signal.SIGINT))
@@ -367,7 +377,7 @@ def test_all_methods_are_those_that_suit(zoo, monkeypatch):
     assert of_rbm == ["contrastive-divergence", "persistent-contrastive-divergence"]
 
 
-def test_posteriors_over_the_parameters_leave_their_draws(zoo, capsys, monkeypatch, tmp_path):
+def test_posteriors_over_the_parameters_leave_their_draws(zoo, capsys, monkeypatch, tmp_path, request):
     from safetensors.torch import load_file
 
     monkeypatch.setattr("zoo.cli.methods.TREE_DEPTH", 2)
@@ -393,11 +403,13 @@ def test_posteriors_over_the_parameters_leave_their_draws(zoo, capsys, monkeypat
     after = contents(tmp_path / "all")
     assert [name for name in after if after[name] != before[name] and "logs" not in name] == []
     # What cannot be read is drawn anew, and nothing else.
+    request.getfixturevalue("without_report")
     (tmp_path / "all" / "svi" / "draws.safetensors").write_bytes(b"junk")
     assert zoo(*args, "--draws", 4, "--jobs", 1, "--out", "all") == 0
     assert contents(tmp_path / "all")["svi/draws.safetensors"] == before["svi/draws.safetensors"]
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_damaged_figure_of_the_gradient_is_computed_anew(methods_compared, zoo, tmp_path):
     folder = Path(shutil.copytree(methods_compared, tmp_path / "all"))
     before = (folder / "score-function" / "gradient.json").read_text()
@@ -408,6 +420,7 @@ def test_a_damaged_figure_of_the_gradient_is_computed_anew(methods_compared, zoo
         assert (folder / "score-function" / "gradient.json").read_text() == before
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_damaged_history_loses_its_row_alone(methods_compared, zoo, tmp_path):
     folder = Path(shutil.copytree(methods_compared, tmp_path / "all"))
     history = folder / "score-function" / "history.csv"

@@ -64,21 +64,25 @@ def test_a_finished_run_is_left_and_evaluated_and_drawn_from(coins, zoo, capsys)
     assert zoo("sample", coins, "--out", "drawn.png") == 0
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_it_can_start_from_another_run(coins, zoo, tmp_path):
     assert zoo("train", *COINS[:-4], "--epochs", 2, "--init", coins, "--out", tmp_path / "on") == 0
     assert metrics(tmp_path / "on")["train"]["nats_per_item"] < metrics(coins)["train"]["nats_per_item"]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_tolerance_ends_it(zoo, tmp_path):
     assert zoo("train", *COINS[:-2], "--epochs", 500, "--tolerance", 0.05, "--out", tmp_path / "run") == 0
     assert 1 < metrics(tmp_path / "run")["epochs"] < 60
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_measurements(zoo, tmp_path):
     assert zoo("train", *WINE, "--epochs", 5, "--out", tmp_path / "run") == 0
     assert metrics(tmp_path / "run")["gaussian"]["nats_per_item"] > 0
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_by_gradient_instead(zoo, tmp_path):
     """What the recipe says of EM is not taken for a training by gradients."""
     options = ("--set", "num_components=3", "--objective", "maximum-likelihood", "--epochs", 2, "--lr", 0.05)

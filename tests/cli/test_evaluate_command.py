@@ -19,6 +19,7 @@ def change(path, **entries):
     path.write_text(json.dumps({**read(path), **entries}))
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_evaluating_anew_gives_the_same_figures(zoo, run, capsys):
     before = read(run / "metrics.json")
     assert zoo("evaluate", run) == 0
@@ -29,6 +30,7 @@ def test_evaluating_anew_gives_the_same_figures(zoo, run, capsys):
     assert "nats per item" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_particles_and_seed_change_the_figure_and_not_the_training(zoo, run):
     before = read(run / "metrics.json")
     figures = []
@@ -42,6 +44,7 @@ def test_particles_and_seed_change_the_figure_and_not_the_training(zoo, run):
     assert after["test"]["particles"] == 2
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_bound_that_was_asked_for_is_reported(zoo, run):
     figures = {}
     for bound in ("importance-weighted", "elbo"):
@@ -52,6 +55,7 @@ def test_the_bound_that_was_asked_for_is_reported(zoo, run):
     assert read(run / "config.json")["bound"] == "importance-weighted"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_bound_of_the_run_is_the_one_that_is_reported(zoo, run):
     change(run / "config.json", bound="elbo")
     assert zoo("evaluate", run, "--particles", 1) == 0
@@ -73,6 +77,7 @@ def test_pictures_are_drawn_anew(zoo, run):
     assert (run / "samples.png").exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_run_without_metrics_gets_some(zoo, run):
     (run / "metrics.json").unlink()
     assert zoo("evaluate", run, "--particles", 2) == 0

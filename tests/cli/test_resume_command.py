@@ -32,10 +32,19 @@ from collections import Counter
 from pathlib import Path
 
 import lightning_fabric
-import matplotlib.figure
+import matplotlib.backends.backend_agg
 import pyro
+import rich.progress
+import safetensors.torch
+import sklearn.linear_model
 
 import inference.checkpoint
+import inference.likelihood
+import inference.training
+import zoo.cli.pictures
+import zoo.cli.report
+import zoo.data.digits
+import zoo.latent
 from zoo.cli import main
 
 moments, *args = sys.argv[1:]
@@ -83,6 +92,8 @@ for number, chosen in enumerate(json.loads(moments)):
     if not child:
         os.mkdir(str(number))
         os.chdir(str(number))
+        for descriptor, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), descriptor)
         main(args)
     print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -101,13 +112,21 @@ def assert_same_bits(run, other):
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    """A folder for each moment, in it the run that was killed then."""
-    folder = tmp_path_factory.mktemp("killed")
-    done = spawn_in(folder, json.dumps(list(MOMENTS.values())), *TRAIN, code=KILLED)
-    ends = [line for line in done.stdout.splitlines() if line.startswith("ended")]
-    assert ends == [f"ended {-signal.SIGKILL}"] * len(MOMENTS), done.stderr
-    return {moment: folder / str(number) / "run" for number, moment in enumerate(MOMENTS)}
+def stopped(tmp_path_factory):
+    """A folder for each moment and for Ctrl-C, in it what a process that ended then left and printed."""
+    folder = tmp_path_factory.mktemp("stopped")
+    moments = {**MOMENTS, "Ctrl-C": ("interrupt", "epoch", 2)}
+    done = spawn_in(folder, json.dumps(list(moments.values())), *TRAIN, code=KILLED)
+    ends = done.stdout.splitlines()
+    assert ends == [f"ended {-signal.SIGKILL}"] * len(MOMENTS) + ["ended 130"], done.stderr
+    assert done.stderr == ""
+    return {moment: folder / str(number) for number, moment in enumerate(moments)}
+
+
+@pytest.fixture(scope="module")
+def killed(stopped):
+    """For each moment the run that was killed then."""
+    return {moment: stopped[moment] / "run" for moment in MOMENTS}
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -140,13 +159,10 @@ def test_a_training_goes_on_from_its_checkpoint(zoo, killed, trained, tmp_path, 
     assert epochs == [2, 3], "the first epoch was saved"
 
 
-def test_ctrl_c_leaves_a_run_that_is_usable_and_goes_on(spawn, zoo, trained, tmp_path):
-    done = spawn(json.dumps([("interrupt", "epoch", 2)]), *TRAIN, code=KILLED)
-    *_, last, ended = done.stdout.splitlines()
-    assert ended == "ended 130"
-    assert done.stderr == ""
-    assert "the same command goes on" in last
-    run = (tmp_path / "0" / "run").rename(tmp_path / "run")
+def test_ctrl_c_leaves_a_run_that_is_usable_and_goes_on(stopped, zoo, trained, tmp_path):
+    assert (stopped["Ctrl-C"] / "stderr").read_text() == ""
+    assert "the same command goes on" in (stopped["Ctrl-C"] / "stdout").read_text().splitlines()[-1]
+    run = Path(shutil.copytree(stopped["Ctrl-C"] / "run", tmp_path / "run"))
     assert zoo("evaluate", "run", "--particles", 5) == 0
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["epochs"] == 2 and metrics["test"]["particles"] == 5 and not metrics["finished"]

@@ -55,10 +55,10 @@ def test_metrics_hold_the_figures_of_the_training_and_of_the_test_items(run):
     assert test["items"] == 250
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_an_exact_density_has_the_training_items_figure_beside(zoo, tmp_path, capsys):
-    assert (
-        zoo("train", "full-joint", "--data", "digits-4x4", "--out", "run", "--epochs", 40, "--lr", 0.1) == 0
-    )
+    fast = ("--epochs", 40, "--lr", 0.1, "--batch-size", 250)
+    assert zoo("train", "full-joint", "--data", "digits-4x4", "--out", "run", *fast) == 0
     metrics = read(tmp_path / "run" / "metrics.json")
     assert (metrics["test"]["kind"], metrics["test"]["bound"]) == ("exact", None)
     assert metrics["train"]["items"] == 1297
@@ -67,7 +67,13 @@ def test_an_exact_density_has_the_training_items_figure_beside(zoo, tmp_path, ca
     assert f"{metrics['train']['nats_per_item']:.2f}" in capsys.readouterr().out
 
 
-def test_wines_have_the_figure_of_one_gaussian_beside(zoo, tmp_path, capsys):
+def test_wines_have_the_figure_of_one_gaussian_beside(zoo, tmp_path, capsys, monkeypatch):
+    from zoo.cli.pictures import draw_pictures
+
+    monkeypatch.setattr(  # one fold's pictures are drawn as well as those of ten
+        "zoo.cli.pictures.draw_pictures",
+        lambda model, dataset, run: draw_pictures(model, dataset, run) if run.path.name == "fold-9" else [],
+    )
     small = ("--epochs", 1, "--set", "hidden=5", "--set", "components=2")
     assert zoo("train", "rnade", "--data", "red-wine", "--out", "run", *small) == 0
     metrics = read(tmp_path / "run" / "metrics.json")
@@ -83,6 +89,7 @@ def test_wines_have_the_figure_of_one_gaussian_beside(zoo, tmp_path, capsys):
     assert "13.19" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_run_from_before_weight_decay_can_still_be_read(zoo, run):
     config = read(run / "config.json")
     assert config["fit"].pop("weight_decay") == 0.0
@@ -90,6 +97,7 @@ def test_a_run_from_before_weight_decay_can_still_be_read(zoo, run):
     assert zoo("evaluate", run, "--particles", 2) == 0
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_run_from_before_there_was_a_choice_of_the_bound_can_still_be_read(zoo, run, capsys):
     config = read(run / "config.json")
     assert config.pop("bound") == "importance-weighted"
@@ -104,6 +112,7 @@ def test_a_run_from_before_there_was_a_choice_of_the_bound_can_still_be_read(zoo
     assert read(run / "metrics.json")["test"]["bound"] == "importance-weighted"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_recipe_chooses_the_bound_and_the_command_line_another(zoo, monkeypatch, tmp_path, capsys):
     digits = {**VAE.recipes["digits"], "particles": 3, "bound": "elbo"}
     monkeypatch.setattr(VAE, "recipes", {"digits": digits})
@@ -142,6 +151,7 @@ def test_metrics_of_a_model_with_labels_hold_its_accuracies(supervised_run):
     assert metrics["probe"]["raw"] > 0.85
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_options_reach_the_configuration(zoo, tmp_path):
     options = {
         "objective": ("--objective", "importance-weighted"),
@@ -168,11 +178,13 @@ def test_options_reach_the_configuration(zoo, tmp_path):
     assert (test["particles"], test["bound"]) == (5, "elbo")
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_folder_is_named_after_model_and_data(zoo, tmp_path):
     assert zoo("train", "vae", "--data", "digits", *SMALL) == 0
     assert (tmp_path / "runs" / "vae-digits" / "model.safetensors").exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_seed_decides_every_bit(zoo, trained, tmp_path):
     assert zoo("train", "vae", "--out", "same", *SMALL) == 0
     assert zoo("train", "vae", "--out", "other", "--seed", 1, *SMALL) == 0
@@ -183,6 +195,7 @@ def test_the_seed_decides_every_bit(zoo, trained, tmp_path):
     assert weights[0].read_bytes() != weights[2].read_bytes()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_init_starts_from_the_weights_of_another_run(zoo, run, tmp_path):
     tiny_steps = ("--lr", 1e-12, "--schedule", "constant")
     assert zoo("train", "vae", "--out", "on", "--init", run, *SMALL, *tiny_steps) == 0
@@ -196,12 +209,14 @@ def test_init_from_another_model_is_refused(refused, supervised_run, tmp_path):
     assert not (tmp_path / "on").exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_few_labels_make_do_without_a_probe(zoo, tmp_path):
     assert zoo("train", "supervised-vae", "--labels", 1, "--out", "run", *SMALL_SUPERVISED) == 0
     metrics = read(tmp_path / "run" / "metrics.json")
     assert "accuracy" in metrics and "probe" not in metrics
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_logger_tensorboard_writes_events_beside_the_history(zoo, tmp_path):
     assert zoo("train", "vae", "--out", "run", "--logger", "tensorboard", *SMALL) == 0
     assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
@@ -374,6 +389,7 @@ def test_a_run_outside_a_terminal_prints_nothing_but_its_results(spawn):
     assert done.stdout.splitlines()[-1] == "pictures, weights and history are in run"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_lightning_is_as_talkative_after_a_run_as_before(zoo):
     import logging
 
@@ -384,6 +400,7 @@ def test_lightning_is_as_talkative_after_a_run_as_before(zoo):
     assert logging.getLogger(lightning_fabric.__name__).level == before
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_result_holds_the_figures_and_the_command_that_gave_them(tmp_path, zoo):
     out, result = tmp_path / "run", tmp_path / "results" / "vae.json"
     result.parent.mkdir()

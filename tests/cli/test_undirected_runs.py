@@ -120,6 +120,7 @@ def test_the_configuration_of_a_machine(runs):
     assert config["labels"] == 300
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_options_of_learning_by_contrast_reach_the_objective(zoo, tmp_path, monkeypatch):
     words = ("--momentum", 0.25, "--chains", 7, "--sweeps", 3, "--set", "hidden=4", "--epochs", 1)
     assert zoo("train", "rbm", *words, "--accelerator", "cpu", "--out", "run") == 0
@@ -131,6 +132,7 @@ def test_options_of_learning_by_contrast_reach_the_objective(zoo, tmp_path, monk
     assert read(tmp_path / "cd" / "config.json")["objective"] == "contrastive-divergence"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_recipe_names_the_annealing_and_evaluate_another(zoo, tmp_path, monkeypatch):
     digits = {**RBM.recipes["digits"], "model": {"hidden": 4}, "annealing": {"chains": 12, "betas": 5}}
     monkeypatch.setattr(RBM, "recipes", {"digits": digits})
@@ -172,6 +174,7 @@ def test_a_training_that_cannot_be_ends_in_one_line(refused, words, said):
     assert said in line
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_run_from_before_momentum_and_annealing_can_still_be_read(zoo, own):
     run = own("dbm")
     config = read(run / "config.json")
@@ -218,6 +221,7 @@ def test_the_table_is_readable(zoo, own, capsys, monkeypatch):
         assert not any(words in text for words in absent)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_evaluating_anew_gives_the_same_figures(zoo, own):
     run = own("dbm")
     before = read(run / "metrics.json")
@@ -228,6 +232,7 @@ def test_evaluating_anew_gives_the_same_figures(zoo, own):
     assert after == before
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_other_bound_is_the_estimate_by_annealing(zoo, own, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     run = own("dbm")

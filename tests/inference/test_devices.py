@@ -12,11 +12,9 @@ from torch import nn
 import inference
 
 LEARNING_BY_CONTRAST = """
-import json, os, sys
-import torch
-import inference, zoo
+import zoo
 
-def train(devices):
+def train_machine(devices):
     torch.manual_seed(0)
     machine = zoo.DBM((4,), hidden=(3, 2), centred=True)
     objective = inference.PersistentContrastiveDivergence(machine, num_chains=20, validation_betas=20)
@@ -26,8 +24,8 @@ def train(devices):
     return result, objective
 
 if __name__ == "__main__":
-    result, objective = train(2)
-    with open(os.path.join(sys.argv[1], f"rank-{result.rank}.json"), "w") as file:
+    result, objective = train_machine(2)
+    with open(os.path.join(sys.argv[1], f"machine-{result.rank}.json"), "w") as file:
         json.dump({
             "history": result.history,
             "best epoch": result.best_epoch,
@@ -86,21 +84,23 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    return run_on_two(SCRIPT, tmp_path_factory.mktemp("devices"))
-
-
-def run_on_two(code, folder):
-    """What each of two processes wrote that ran a script."""
+def written(tmp_path_factory):
+    """The folder where each of two processes wrote what it came to: one start for both scripts."""
+    folder = tmp_path_factory.mktemp("devices")
     script = folder / "script.py"
-    script.write_text(code)
+    script.write_text(SCRIPT + LEARNING_BY_CONTRAST)
     lost = {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
     environment = {name: value for name, value in os.environ.items() if name not in lost}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
     command = [sys.executable, str(script), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
     assert done.returncode == 0, done.stderr
-    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ranks(written):
+    return [json.loads((written / f"rank-{rank}.json").read_text()) for rank in range(2)]
 
 
 def test_ranks_end_with_the_same_weights_and_the_same_history(ranks):
@@ -129,9 +129,9 @@ def test_resumed_with_two_processes(ranks):
         assert rank["resumed weights"] == rank["weights"]
 
 
-def test_machines_have_the_same_weights_means_and_history_in_both_processes(tmp_path):
+def test_machines_have_the_same_weights_means_and_history_in_both_processes(written):
     """Each sees its own items: the running means, and with them the biases, are those of all."""
-    first, second = run_on_two(LEARNING_BY_CONTRAST, tmp_path)
+    first, second = (json.loads((written / f"machine-{rank}.json").read_text()) for rank in range(2))
     assert first["history"] == second["history"]
     chains = {name for name in first["state"] if name.startswith("chain_")}
     assert chains == {"chain_v", "chain_h_1", "chain_h_2"}

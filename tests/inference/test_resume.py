@@ -2,7 +2,10 @@
 
 import errno
 import functools
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -261,10 +264,9 @@ def test_interrupt_while_a_checkpoint_is_written(tmp_path, monkeypatch, uninterr
 
 
 KILLED = """
-import os, signal, sys, torch
+import json, os, signal, sys, lightning_fabric, torch
 from torch import nn
 import inference
-path, moment, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
 class Noisy(nn.Module):
     def __init__(self):
@@ -293,45 +295,71 @@ def patched(function, after):
             count()
     return call
 
-if moment in ("fsync", "before replace"):
-    name = moment.split()[-1]
-    setattr(os, name, patched(getattr(os, name), after=False))
-if moment == "after replace":
-    os.replace = patched(os.replace, after=True)
-objective = Noisy()
-data = torch.arange(30.).reshape(10, 3) / 10
-result = inference.fit(objective, data, valid=data, epochs=4, batch_size=4, lr=0.1, checkpoint=path,
-                       checkpoint_seconds=0.0, progress=False)
-print(result.history, objective.weight.tolist())
+def train():
+    if moment in ("fsync", "before replace"):
+        name = moment.split()[-1]
+        setattr(os, name, patched(getattr(os, name), after=False))
+    if moment == "after replace":
+        os.replace = patched(os.replace, after=True)
+    objective = Noisy()
+    data = torch.arange(30.).reshape(10, 3) / 10
+    result = inference.fit(objective, data, valid=data, epochs=4, batch_size=4, lr=0.1, checkpoint=path,
+                           checkpoint_seconds=0.0, progress=False)
+    print(result.history, objective.weight.tolist())
+
+for path, moment, number in json.loads(sys.argv[1]):
+    child = os.fork()  # so that all of them share one import
+    if not child:
+        train()
+        sys.exit()
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
+MOMENTS = {"step": 5, "fsync": 2, "before replace": 1, "after replace": 3}
 
-def run_killed(path, moment: str, number: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", KILLED, str(path), moment, str(number)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+def run_killed(*runs: tuple[str, str, int]) -> list[tuple[str, int]]:
+    """What each training printed in a process of its own, and the exit code: the checkpoint, when, which."""
+    command = [sys.executable, "-c", KILLED, json.dumps(runs)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    ends = re.findall(r"(.*?)ended (-?\d+)\n", done.stdout, flags=re.DOTALL)
+    assert len(ends) == len(runs), done.stderr
+    return [(said, int(code)) for said, code in ends]
 
 
 @pytest.fixture(scope="module")
-def never_killed(tmp_path_factory):
-    done = run_killed(tmp_path_factory.mktemp("whole") / "c.pt", "never", 0)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def killed(tmp_path_factory):
+    """For each moment the exit code of the training that was killed then, and the folder that it left."""
+    folders = {moment: tmp_path_factory.mktemp("killed") for moment in MOMENTS}
+    ends = run_killed(*((str(folders[moment] / "c.pt"), moment, MOMENTS[moment]) for moment in MOMENTS))
+    return {moment: (code, folders[moment]) for moment, (_, code) in zip(MOMENTS, ends, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def again(killed, tmp_path_factory):
+    """What it prints when it is run again, with the exit code and the folder; and what it does as a whole."""
+    folders = {moment: tmp_path_factory.mktemp("again") for moment in [*MOMENTS, "never"]}
+    for moment in MOMENTS:
+        shutil.copytree(killed[moment][1], folders[moment], dirs_exist_ok=True)
+    ends = run_killed(*((str(folder / "c.pt"), "never", 0) for folder in folders.values()))
+    return {moment: (*end, folders[moment]) for moment, end in zip(folders, ends, strict=True)}
 
 
 @pytest.mark.parametrize(
-    "moment, number, left",
+    "moment, left",
     [
-        ("step", 5, ["c.pt"]),
-        ("fsync", 2, ["c.pt", "c.pt.part"]),
-        ("before replace", 1, ["c.pt.part"]),
-        ("after replace", 3, ["c.pt"]),
+        ("step", ["c.pt"]),
+        ("fsync", ["c.pt", "c.pt.part"]),
+        ("before replace", ["c.pt.part"]),
+        ("after replace", ["c.pt"]),
     ],
 )
-def test_killed_and_run_again(tmp_path, never_killed, moment, number, left):
-    killed = run_killed(tmp_path / "c.pt", moment, number)
-    assert killed.returncode == -signal.SIGKILL
-    assert sorted(os.listdir(tmp_path)) == left
-    again = run_killed(tmp_path / "c.pt", "never", 0)
-    assert again.returncode == 0, again.stderr
-    assert again.stdout == never_killed
-    assert os.listdir(tmp_path) == ["c.pt"]
+def test_killed_and_run_again(killed, again, moment, left):
+    code, folder = killed[moment]
+    assert code == -signal.SIGKILL
+    assert sorted(os.listdir(folder)) == left
+    whole, code, _ = again["never"]
+    assert whole and code == 0
+    said, code, folder = again[moment]
+    assert (said, code) == (whole, 0)
+    assert os.listdir(folder) == ["c.pt"]
