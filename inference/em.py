@@ -31,7 +31,7 @@ from inference.training import FitResult
 
 Statistics = dict[str, Tensor]
 
-ROUNDING = 100
+ROUNDING = 1000
 """How many times the rounding of one log-likelihood the mean of many may fall."""
 
 SMALL = 1_000_000
@@ -256,11 +256,12 @@ class _Run:
                 return
             reseeded = self.m_step(statistics, number, epoch)
             before, (statistics, log_prob) = objective, self.e_step()
-            objective = log_prob + self.log_prior()
+            log_prior = self.log_prior()
+            objective = log_prob + log_prior
             gain = (objective - before) / len(self.x)
             if not math.isfinite(objective):
                 raise ArithmeticError(f"the log-likelihood became {objective} in epoch {epoch} of EM")
-            if not self.some_are_empty and -gain > self.slack(objective):
+            if not self.some_are_empty and -gain > self.slack(abs(log_prob) + abs(log_prior)):
                 raise ArithmeticError(
                     f"epoch {epoch} of EM lowered the log-likelihood by {-gain:.3g} nats per item: expected "
                     "it to rise or stay; is the M-step the maximum of what the E-step expects?"
@@ -305,10 +306,10 @@ class _Run:
     def log_prior(self) -> float:
         return float(self.model.log_prior()) if hasattr(self.model, "log_prior") else 0.0
 
-    def slack(self, objective: float) -> float:
-        """What rounding may take, in nats per item."""
+    def slack(self, size: float) -> float:
+        """What rounding may take, in nats per item, from the sum of terms of such a size."""
         eps = max((torch.finfo(p.dtype).eps for p in self.model.parameters()), default=0.0)
-        return ROUNDING * eps * (1 + abs(objective) / len(self.x))
+        return ROUNDING * eps * (1 + size / len(self.x))
 
     def copy_of_theta(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self.model.state_dict().items()}
