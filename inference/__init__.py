@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from inference.annealing import LogZEstimate, ais, reverse_ais
+    from inference.arviz_data import save_netcdf, to_arviz
+    from inference.calibration import Calibration, simulation_based_calibration
+    from inference.chain_plots import plot_chains
     from inference.chains import Draws, run_chains
     from inference.completion import Completion, complete
     from inference.composition import Cycle, Mixture
     from inference.contrastive_divergence import ContrastiveDivergence, PersistentContrastiveDivergence
     from inference.density_kernel import DensityKernel
-    from inference.diagnostics import Diagnosis, diagnose, to_arviz
+    from inference.diagnostics import Diagnosis, diagnose
     from inference.em import EMResult, fit_em
     from inference.gibbs import BlockGibbs
     from inference.gradients import GradientEstimate, gradient_variance
     from inference.hmc import HMC
     from inference.importance import log_weights
+    from inference.joint_distribution import JointTest, joint_distribution_test
     from inference.kernels import Kernel
     from inference.label_switching import relabel
     from inference.langevin import MALA, Langevin
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "BlockGibbs": "inference.gibbs",
+    "Calibration": "inference.calibration",
     "Completion": "inference.completion",
     "ContrastiveDivergence": "inference.contrastive_divergence",
     "CrossEntropy": "inference.objectives",
@@ -54,6 +59,7 @@ _EXPORTS = {
     "GradientEstimate": "inference.gradients",
     "HMC": "inference.hmc",
     "ImportanceWeighted": "inference.objectives",
+    "JointTest": "inference.joint_distribution",
     "Kernel": "inference.kernels",
     "Langevin": "inference.langevin",
     "LikelihoodEstimate": "inference.likelihood",
@@ -74,19 +80,24 @@ _EXPORTS = {
     "fit": "inference.training",
     "fit_em": "inference.em",
     "gradient_variance": "inference.gradients",
+    "joint_distribution_test": "inference.joint_distribution",
     "log_likelihood": "inference.likelihood",
     "log_predictive": "inference.posterior",
     "log_weights": "inference.importance",
     "nuts": "inference.posterior",
+    "plot_chains": "inference.chain_plots",
     "posterior_draws": "inference.posterior",
     "relabel": "inference.label_switching",
     "reverse_ais": "inference.annealing",
     "run_chains": "inference.chains",
-    "to_arviz": "inference.diagnostics",
+    "save_netcdf": "inference.arviz_data",
+    "simulation_based_calibration": "inference.calibration",
+    "to_arviz": "inference.arviz_data",
 }
 
 __all__ = [
     "BlockGibbs",
+    "Calibration",
     "Completion",
     "ContrastiveDivergence",
     "CrossEntropy",
@@ -101,6 +112,7 @@ __all__ = [
     "GradientEstimate",
     "HMC",
     "ImportanceWeighted",
+    "JointTest",
     "Kernel",
     "Langevin",
     "LikelihoodEstimate",
@@ -121,14 +133,18 @@ __all__ = [
     "fit",
     "fit_em",
     "gradient_variance",
+    "joint_distribution_test",
     "log_likelihood",
     "log_predictive",
     "log_weights",
     "nuts",
+    "plot_chains",
     "posterior_draws",
     "relabel",
     "reverse_ais",
     "run_chains",
+    "save_netcdf",
+    "simulation_based_calibration",
     "to_arviz",
 ]
 

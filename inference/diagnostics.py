@@ -1,6 +1,7 @@
 """Whether chains have run long enough: what ArviZ says of their draws, and what is wrong, in words."""
 
 import math
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from pyro.ops.stats import effective_sample_size, split_gelman_rubin
+from pyro.ops.stats import split_gelman_rubin
 from torch import Tensor
 
+from inference.arviz_data import import_arviz
 from inference.chains import Draws
 
 OF_THE_KERNEL = ("acceptance", "step_size", "divergent")
@@ -34,49 +36,6 @@ LOOKED_AT = 3
 
 _BYTES_AT_ONCE = 1 << 26
 """Memory for the series that are looked through for the worst."""
-
-
-def to_arviz(draws: Draws, *, dims: Mapping[str, Sequence[str]] | None = None) -> Any:
-    """The draws as ArviZ takes them: groups ``posterior`` and ``sample_stats`` of ``(chain, draw, ...)``.
-
-    Args:
-        draws: What `inference.run_chains` gave.
-        dims: Names for the dimensions of a value, for instance ``{"v": ["row", "column"]}``; ArviZ makes up
-            those that are left out.
-
-    Returns:
-        An ``arviz.InferenceData``; from ArviZ 1.0 on, an ``xarray.DataTree``.
-
-    Raises:
-        ValueError: If names are given for a site that there is not, or not one for each dimension.
-
-    Example:
-        >>> import inference, zoo
-        >>> kernel = inference.BlockGibbs(zoo.RBM((4, 4), hidden=3))
-        >>> draws = inference.run_chains(kernel, 50, num_chains=10, progress=False)
-        >>> to_arviz(draws, dims={"v": ["row", "column"]}).posterior["v"].dims
-        ('chain', 'draw', 'row', 'column')
-    """
-    named = {name: list(names) for name, names in (dims or {}).items()}
-    for name, names in named.items():
-        if name not in draws.samples:
-            raise ValueError(f"expected dims of some of {', '.join(draws.samples)}, got {name}")
-        if len(names) != draws.samples[name].dim() - 2:
-            raise ValueError(
-                f"expected a name for each of {draws.samples[name].dim() - 2} dimensions of {name}, got "
-                f"{len(names)}"
-            )
-    groups = {"posterior": draws.samples, "sample_stats": draws.stats}
-    arrays = {
-        group: {name: value.detach().cpu().numpy() for name, value in values.items()}
-        for group, values in groups.items()
-        if values
-    }
-    arviz = _arviz()
-    data = arviz.from_dict(**arrays, dims=named) if _is_old(arviz) else arviz.from_dict(arrays, dims=named)
-    settings = {"inference_library": "pyro", "warmup": draws.warmup, "thin": draws.thin, "seed": draws.seed}
-    data["posterior"].attrs.update(settings)
-    return data
 
 
 @dataclass(frozen=True)
@@ -146,10 +105,11 @@ def diagnose(
     """Says how far draws may be trusted: R-hat, effective sample sizes, Monte Carlo errors, by ArviZ.
 
     They are those of the energy and the kernel's other statistics, of each site that is one number, of the
-    mean of the entries of each other, and of its ``worst`` entries, those of largest split R-hat. No figure
-    can tell of a mode that no chain has found. The integrated time is that which the effective sample size of
-    the mean implies, draws of all chains over it, so that chains that disagree make it long. However many
-    chains there are, R-hat comes down to 1.01 only where each is about 100 integrated times long.
+    mean of the entries of each other, and of its ``worst`` entries, those of largest split R-hat of the draws
+    or of their distances from the median. No figure can tell of a mode that no chain has found. The
+    integrated time is that which the effective sample size of the mean implies, draws of all chains over it,
+    so that chains that disagree make it long. However many chains there are, R-hat comes down to 1.01 only
+    where each is about 100 integrated times long.
 
     Args:
         draws: What `inference.run_chains` gave.
@@ -187,15 +147,23 @@ def diagnose(
     if draws.interrupted:
         notes.append("the run was interrupted")
     if chains == 1:
-        problems.append("one chain: whether another would agree, and so R-hat, nothing tells; run several")
+        problems.append(
+            "one chain: whether another would agree, and so R-hat, nothing tells; run several, num_chains=4 "
+            "or more, each from a start of its own"
+        )
     if length < LEAST_DRAWS:
-        problems.append(f"too few draws: expected {LEAST_DRAWS} of each chain or more, got {length}")
-    series = [(name, values) for name, values in draws.stats.items() if name not in OF_THE_KERNEL]
+        problems.append(
+            f"too few draws: expected {LEAST_DRAWS} of each chain or more, got {length}, which tell neither "
+            "R-hat nor effective sizes; draw more, num_draws=1000, say"
+        )
+    series = [(name, values) for name, values in draws.stats.items() if not _is_of_the_kernel(name)]
     told, said = _of_the_kernel(draws)
     notes += told
     problems += said
     for name in names:
         value = draws.samples[name]
+        if not value.shape[2:].numel():
+            continue
         if value.dim() == 2:
             series.append((name, value))
             continue
@@ -209,16 +177,15 @@ def diagnose(
         if constant:
             notes.append(f"{constant:,} of {shape.numel():,} entries of {name} are the same in all draws")
     for name, values in series:
-        row, said = _row(name, values.double().cpu().numpy(), least_ess)
+        row, said = figures_of(name, values.double().cpu().numpy(), least_ess)
         rows.append(row)
         problems += said
     autocorrelation, time = None, float("nan")
     if "energy" in draws.stats and length >= LEAST_DRAWS:
         energy = draws.stats["energy"].double().cpu()
         if energy.isfinite().all() and (energy != energy[0, 0]).any():
-            autocorrelation = _autocorrelation(energy)
-            with _quietly() as arviz:
-                time = energy.numel() / float(arviz.ess(energy.numpy(), method="mean"))
+            autocorrelation = pooled_autocorrelation(energy)
+            time = energy.numel() / effective_size_of_mean(energy)
             if length < TIMES_LONG * time:
                 problems.append(
                     f"short chains: {length:,} draws are fewer than {TIMES_LONG} integrated times of the "
@@ -230,58 +197,130 @@ def diagnose(
 def worst_figures(samples: Mapping[str, Tensor]) -> tuple[float, float]:
     """The largest rank-normalised R-hat, and the least bulk effective sample size, of any entry.
 
-    Those entries are judged by ArviZ that look worst by plain split R-hat and effective sample size. Entries
-    that are the same in all draws tell nothing; NaN, where there are no others.
+    Those entries are judged by ArviZ that look worst by plain figures: split R-hat, and the spread of means
+    of batches. Entries that are the same in all draws tell nothing, and one chain tells nothing of R-hat:
+    NaN, where nothing does. Infinity and 0, where there are too few draws, or some are not finite.
 
     Args:
         samples: Draws, ``(chain, draw, *shape)`` each.
     """
-    largest, least = [math.nan], [math.nan]
+    if any(value.shape[1] < LEAST_DRAWS for value in samples.values()):
+        return math.inf, 0.0
+    largest, least = [], []
     for value in samples.values():
-        entries = value.reshape(*value.shape[:2], -1)
-        found, _ = _worst_entries(entries, LOOKED_AT)
-        size = torch.cat(
-            [effective_sample_size(part.double(), 0, 1) for part in entries.split(_at_once(entries), -1)]
-        )
-        size = size.masked_fill((entries == entries[:1, :1]).all(0).all(0), torch.inf)
-        found += size.nan_to_num(nan=0.0).argsort()[:LOOKED_AT].tolist()
-        for entry in dict.fromkeys(found):
-            row, _ = _row("", entries[..., entry].double().cpu().numpy(), 0.0)
-            if row.standard_deviation == 0.0:
-                continue
-            largest.append(math.inf if math.isnan(row.r_hat) and value.shape[0] > 1 else row.r_hat)
+        entries = value.flatten(2) if value.dim() > 2 else value.unsqueeze(-1)
+        for entry in {entry for found in _suspects(entries, LOOKED_AT) for entry, _ in found}:
+            row, _ = figures_of("", entries[..., entry].double().cpu().numpy(), 0.0)
+            if len(value) > 1:
+                largest.append(math.inf if math.isnan(row.r_hat) else row.r_hat)
             least.append(0.0 if math.isnan(row.ess_bulk) else row.ess_bulk)
-    return float(np.nanmax(largest)), float(np.nanmin(least))
+    return max(largest, default=math.nan), min(least, default=math.nan)
+
+
+def worst_series(samples: Mapping[str, Tensor], most: int) -> list[tuple[Tensor, Row]]:
+    """The entries that look worst, in turn by split R-hat and effective size, and what ArviZ says of them.
+
+    Entries that are the same in all draws are left out.
+
+    Args:
+        samples: Draws, ``(chain, draw, *shape)`` each, at least `LEAST_DRAWS`.
+        most: How many entries.
+
+    Returns:
+        A series ``(chain, draw)`` for each, and its figures under its name.
+    """
+    by_figure: tuple[list[Any], list[Any]] = ([], [])
+    for name, value in samples.items():
+        entries = value.flatten(2) if value.dim() > 2 else value.unsqueeze(-1)
+        for order, found in zip(by_figure, _suspects(entries, most), strict=True):
+            for entry, badness in found:
+                called = name if value.dim() == 2 else _entry(name, entry, value.shape[2:])
+                order.append((badness, called, entries[..., entry]))
+    in_turn = zip(*(sorted(order, key=lambda each: -each[0]) for order in by_figure), strict=True)
+    chosen = {called: series for pair in in_turn for _, called, series in pair}
+    return [
+        (series, figures_of(called, series.double().cpu().numpy(), 0.0)[0])
+        for called, series in list(chosen.items())[:most]
+    ]
+
+
+def _suspects(entries: Tensor, most: int) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+    """Of ``(chain, draw, n)`` those entries that look worst by R-hat and by size, and how bad they look."""
+    r_hat, size = _plain_figures(entries)
+    most = min(most, int((~r_hat.isneginf()).sum()))
+    ordered = (figure.topk(most) for figure in (r_hat, -size))
+    first, second = (list(zip(at.tolist(), figure.tolist(), strict=True)) for figure, at in ordered)
+    return first, second
+
+
+def _plain_figures(entries: Tensor) -> tuple[Tensor, Tensor]:
+    """Split R-hat and effective size of each entry ``(chain, draw, n)``; -∞ and ∞ where it is constant."""
+    if not entries.shape[-1]:
+        return torch.empty(0), torch.empty(0)
+    r_hat, size = [], []
+    for part in entries.split(_at_once(entries), dim=-1):
+        still = (part == part[:1, :1]).all(0).all(0)
+        values = part.double()
+        # Chains may have the same mean and another spread: that shows about the median.
+        folded = (values - values.flatten(0, 1).median(0).values).abs()
+        found = torch.fmax(split_gelman_rubin(values), split_gelman_rubin(folded))
+        # NaN where an entry is not finite somewhere, and nothing is worse.
+        r_hat.append(found.nan_to_num(nan=torch.inf).masked_fill(still, -torch.inf))
+        size.append(_plain_size(values).nan_to_num(nan=0.0).masked_fill(still, torch.inf))
+    return torch.cat(r_hat), torch.cat(size)
+
+
+def _plain_size(values: Tensor) -> Tensor:
+    """Effective sizes of series ``(chain, draw, n)`` by means of batches, each as long as there are many.
+
+    Pyro's own takes memory that grows with the square of a chain's length.
+    """
+    length = values.shape[1]
+    batch = math.isqrt(length)
+    means = values[:, : length // batch * batch].unflatten(1, (-1, batch)).mean(2)
+    variance, of_means = (each.flatten(0, 1).var(0) for each in (values, means))
+    return values[..., 0].numel() * variance / (batch * of_means)
 
 
 def _at_once(entries: Tensor) -> int:
     """Of how many entries ``(chain, draw, n)`` the figures are found at once."""
-    return max(1, _BYTES_AT_ONCE // (8 * entries[..., 0].numel()))
+    return max(1, _BYTES_AT_ONCE // (8 * max(1, entries.shape[0] * entries.shape[1])))
 
 
 def _of_the_kernel(draws: Draws) -> tuple[list[str], list[str]]:
     """What the kernel's own statistics tell, and what is wrong there."""
     notes, problems = [], []
-    means = {
-        name: draws.stats[name].double().mean(1).tolist()
-        for name in OF_THE_KERNEL
-        if name in draws.stats and draws.num_draws
-    }
-    for name, each in means.items():
-        if name != "divergent":
-            low, high = min(each), max(each)
-            spread = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g} by chain"
-            notes.append(f"{name.replace('_', ' ')} {spread}")
-    divergent = int(draws.stats["divergent"].sum()) if "divergent" in means else 0
-    if divergent:
-        problems.append(
-            f"{divergent:,} of {draws.stats['divergent'].numel():,} transitions diverged: the draws may miss "
-            "a part of the posterior there; a higher target_accept_prob, or other parameters for it, may help"
-        )
+    told = {name: value for name, value in draws.stats.items() if _is_of_the_kernel(name)}
+    if not draws.num_draws:
+        return notes, problems
+    for name in sorted(told, key=lambda name: OF_THE_KERNEL.index(_base(name))):
+        value = told[name].double()
+        if _base(name) == "divergent":
+            divergent = int(value.sum())
+            if divergent:
+                which = "" if name == "divergent" else f" ({name})"
+                problems.append(
+                    f"{divergent:,} of {value.numel():,} transitions{which} diverged: the draws may miss a "
+                    "part of the posterior there; a higher target_accept_prob, or other parameters for it, "
+                    "may help"
+                )
+            continue
+        low, high = value.mean(1).min().item(), value.mean(1).max().item()
+        spread = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g} by chain"
+        notes.append(f"{name.replace('_', ' ')} {spread}")
     return notes, problems
 
 
-def _row(name: str, values: np.ndarray, least_ess: float) -> tuple[Row, list[str]]:
+def _base(name: str) -> str:
+    """A statistic's name without the number of a kernel in a cycle."""
+    return re.sub(r"_\d+$", "", name)
+
+
+def _is_of_the_kernel(name: str) -> bool:
+    return _base(name) in OF_THE_KERNEL
+
+
+def figures_of(name: str, values: np.ndarray, least_ess: float) -> tuple[Row, list[str]]:
     """The figures of a series ``(chain, draw)``, and what is wrong with it."""
     nothing = float("nan")
     chains, length = values.shape
@@ -318,17 +357,12 @@ def _row(name: str, values: np.ndarray, least_ess: float) -> tuple[Row, list[str
 
 def _worst_entries(entries: Tensor, worst: int) -> tuple[list[int], int]:
     """Of ``(chain, draw, n)`` those of largest split R-hat, and how many are constant, and none of those."""
-    chains, length, num = entries.shape
+    _, length, num = entries.shape
     if length < LEAST_DRAWS:
         return [], 0
-    constant, r_hat = [], []
-    for part in entries.split(_at_once(entries), dim=-1):
-        constant.append((part == part[:1, :1]).all(0).all(0))
-        # NaN where an entry is not finite somewhere, and nothing is worse.
-        r_hat.append(split_gelman_rubin(part.double()).nan_to_num(nan=torch.inf))
-    still = torch.cat(constant)
-    order = torch.cat(r_hat).masked_fill(still, -torch.inf).argsort(descending=True, stable=True)
-    return order[: min(worst, num - int(still.sum()))].tolist(), int(still.sum())
+    r_hat, _ = _plain_figures(entries)
+    still = int(r_hat.isneginf().sum())
+    return r_hat.argsort(descending=True, stable=True)[: min(worst, num - still)].tolist(), still
 
 
 def _entry(name: str, entry: int, shape: torch.Size) -> str:
@@ -336,7 +370,13 @@ def _entry(name: str, entry: int, shape: torch.Size) -> str:
     return f"{name}[{', '.join(str(int(index)) for index in np.unravel_index(entry, tuple(shape)))}]"
 
 
-def _autocorrelation(values: Tensor) -> Tensor:
+def effective_size_of_mean(values: Tensor) -> float:
+    """How many independent draws those of a series ``(chain, draw)`` are worth for its mean."""
+    with _quietly() as arviz:
+        return float(arviz.ess(values.double().cpu().numpy(), method="mean"))
+
+
+def pooled_autocorrelation(values: Tensor) -> Tensor:
     """Of series ``(chain, draw)`` about the mean of all, at lags up to half a chain."""
     centred = values - values.mean()
     length = values.shape[1]
@@ -347,21 +387,9 @@ def _autocorrelation(values: Tensor) -> Tensor:
     )
 
 
-def _arviz() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # ArviZ announces its next version
-        import arviz
-    return arviz
-
-
-def _is_old(arviz: Any) -> bool:
-    """Whether it is older than 1.0, where a dict of groups came to be what it takes."""
-    return int(arviz.__version__.split(".")[0]) < 1
-
-
 @contextmanager
 def _quietly() -> Iterator[Any]:
     """ArviZ, without the noise of NumPy about series that hardly move."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        yield _arviz()
+        yield import_arviz()

@@ -8,11 +8,11 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer import NUTS
-from pyro.ops.stats import effective_sample_size
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from inference.chains import Draws, chain_seeds, run_chains
+from inference.diagnostics import effective_size_of_mean
 from inference.likelihood import ESTIMATE, LikelihoodEstimate
 from inference.objectives import check_items
 from inference.program import (
@@ -402,7 +402,7 @@ def _error_of_mean(shares: Tensor) -> float:
     if (shares == shares[0, 0]).all():
         return 0.0
     correlated = shares.shape[1] >= LEAST_CORRELATED
-    worth = effective_sample_size(shares, 0, 1).item() if correlated else shares.numel()
+    worth = effective_size_of_mean(shares) if correlated else shares.numel()
     if not worth > 0:  # of a few draws that alternate
         worth = shares.numel()
     return shares.std().item() / math.sqrt(worth)

@@ -1,13 +1,18 @@
-"""`inference.to_arviz` and `inference.diagnose`: series whose quality is known."""
+"""`inference.diagnose`, and what early stopping asks: series whose quality is known."""
 
+import dataclasses
+import math
 import warnings
 
 import arviz
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
 import inference
 import zoo
+from inference.diagnostics import worst_figures, worst_series
 
 
 @pytest.fixture(autouse=True)
@@ -55,50 +60,6 @@ def diagnose(draws, **settings):
         return inference.diagnose(draws, **settings)
 
 
-# ArviZ
-
-
-def test_draws_become_arviz_data_of_their_own_types():
-    kernel = inference.BlockGibbs(zoo.DBM((2, 3), (4, 2), num_classes=3))
-    draws = inference.run_chains(kernel, 5, num_chains=3, progress=False)
-    data = inference.to_arviz(draws, dims={"v": ("row", "column")})
-    assert data.posterior["v"].dims == ("chain", "draw", "row", "column")
-    assert data.posterior["h_1"].shape == (3, 5, 4)
-    for name, value in draws.samples.items():
-        assert torch.equal(torch.from_numpy(data.posterior[name].values), value)
-    assert data.posterior["y"].dtype == "int64"
-    assert torch.equal(torch.from_numpy(data.sample_stats["energy"].values), draws.stats["energy"])
-    assert {"warmup": 5, "thin": 1, "seed": 0}.items() <= data.posterior.attrs.items()
-    assert len(arviz.summary(data, var_names=["h_1"])) == 4
-    flags = inference.to_arviz(draws_of(x=torch.ones(2, 3) > 0))
-    assert flags.posterior["x"].dtype == "bool" and "sample_stats" not in flags.groups()
-
-
-def test_arviz_from_1_on_takes_a_dict_of_groups(monkeypatch):
-    taken = []
-
-    def from_dict(data, *, dims=None):
-        taken.append((data, dims))
-        return {"posterior": torch.nn.Module()}  # stands for a DataTree: something with attributes
-
-    monkeypatch.setattr(torch.nn.Module, "attrs", {}, raising=False)
-    monkeypatch.setattr(arviz, "__version__", "1.3.0")
-    monkeypatch.setattr(arviz, "from_dict", from_dict)
-    inference.to_arviz(draws_of(series(2, 5), x=series(2, 5)))
-    ((data, dims),) = taken
-    assert data.keys() == {"posterior", "sample_stats"} and dims == {}
-    assert data["posterior"]["x"].shape == data["sample_stats"]["energy"].shape == (2, 5)
-
-
-@pytest.mark.parametrize(
-    ("dims", "said"),
-    [({"z": []}, "dims of some of x, got z"), ({"x": ["a", "b"]}, "each of 1 dimensions of x, got 2")],
-)
-def test_names_that_do_not_fit_are_refused(dims, said):
-    with pytest.raises(ValueError, match=said):
-        inference.to_arviz(draws_of(x=series(2, 5, 3)), dims=dims)
-
-
 # Figures
 
 
@@ -109,7 +70,7 @@ def test_independent_draws_are_found_to_be_so_by_arviz_own_figures():
     assert [each.name for each in diagnosis.rows] == ["energy", "x"]
     found, array = row(diagnosis, "x"), x.numpy()
     assert found.ess_bulk == float(arviz.ess(array, method="bulk"))
-    assert found.ess_tail == float(arviz.ess(array, method="tail"))
+    assert found.ess_tail == float(arviz.ess(array, method="tail", prob=(0.05, 0.95)))
     assert found.r_hat == float(arviz.rhat(array)) < 1.01
     assert found.mcse == float(arviz.mcse(array, method="mean")) == pytest.approx(8000**-0.5, rel=0.1)
     assert (found.mean, found.standard_deviation) == pytest.approx((x.mean().item(), 1.0), abs=0.03)
@@ -156,6 +117,7 @@ def test_few_effective_draws_and_short_chains():
 def test_one_chain():
     diagnosis = diagnose(draws_of(series(1, 2000), x=series(1, 2000)))
     assert diagnosis.problems[0].startswith("one chain: ") and len(diagnosis.problems) == 1
+    assert "run several, num_chains=4 or more" in said(diagnosis)
     assert row(diagnosis, "x").r_hat != row(diagnosis, "x").r_hat
     assert row(diagnosis, "x").ess_bulk > 1500
     assert str(diagnosis).splitlines()[2].split()[-1] == "-"
@@ -167,9 +129,49 @@ def test_too_few_draws(length):
         draws_of(series()[:, :length], x=series()[:, :length], v=series(4, 2000, 2)[:, :length])
     )
     assert f"expected 4 of each chain or more, got {length}" in said(diagnosis)
+    assert "draw more, num_draws=1000, say" in said(diagnosis)
     assert len(diagnosis.problems) == 1
     assert diagnosis.autocorrelation is None and "energy" in str(diagnosis)
     assert [each.name for each in diagnosis.rows] == ["energy", "x", "mean(v)"]
+
+
+def test_one_draw_of_one_chain_is_told_both():
+    one = torch.ones(1, 1)
+    diagnosis = diagnose(draws_of(one, x=one, v=torch.ones(1, 1, 3)))
+    assert [problem.split(":")[0] for problem in diagnosis.problems[:2]] == ["one chain", "too few draws"]
+    assert all(row.r_hat != row.r_hat for row in diagnosis.rows)
+
+
+def test_statistics_of_a_kernel_and_of_each_in_a_cycle_are_no_series():
+    x = series(4, 500)
+    stats = {
+        "energy": series(4, 500, seed=1),
+        "hamiltonian": series(4, 500, seed=2),
+        "hamiltonian_2": series(4, 500, seed=3),
+        "acceptance": torch.full((4, 500), 0.75),
+        "acceptance_2": torch.tensor([0.1, 0.2, 0.3, 0.4]).unsqueeze(1).expand(4, 500),
+        "step_size": torch.full((4, 500), 0.5),
+        "divergent": torch.zeros(4, 500, dtype=torch.bool),
+        "divergent_2": torch.arange(500).expand(4, 500) < 3,
+    }
+    diagnosis = diagnose(dataclasses.replace(draws_of(x=x), stats=stats))
+    assert [row.name for row in diagnosis.rows] == ["energy", "hamiltonian", "hamiltonian_2", "x"]
+    assert diagnosis.notes == ("acceptance 0.75", "acceptance 2 0.1 to 0.4 by chain", "step size 0.5")
+    assert len(diagnosis.problems) == 1
+    assert diagnosis.problems[0].startswith("12 of 2,000 transitions (divergent_2) diverged: ")
+    assert "target_accept_prob" in diagnosis.problems[0]
+
+
+def test_a_cycle_of_kernels_that_adapt_is_judged():
+    kernels = [inference.HMC(model_of_two, num_steps=4), inference.MALA(model_of_two)]
+    draws = inference.run_chains(inference.Cycle(kernels), 20, num_chains=4, progress=False)
+    assert {"acceptance", "acceptance_2", "step_size_2", "divergent_2", "hamiltonian"} <= set(draws.stats)
+    names = [row.name for row in diagnose(draws).rows]
+    assert names == ["energy", "hamiltonian", "x"]
+
+
+def model_of_two():
+    pyro.sample("x", dist.Normal(0.0, 1.0))
 
 
 def test_constant_series_and_chains_that_do_not_move():
@@ -204,6 +206,7 @@ def test_constant_entries_are_noted_and_the_worst_are_found():
     assert "v[2, 0] is constant within each chain" in said(diagnosis)
     assert "R-hat of v[1, 2] is " in said(diagnosis)
     assert len(diagnose(draws_of(v=v), worst=99).rows) == 1 + 10
+    assert diagnose(draws_of(v=v[..., :0])).rows == ()
     assert len(diagnose(draws_of(v=v), worst=0).rows) == 1
     assert diagnose(draws_of(v=v[..., :1, :1])).notes == ("1 of 1 entries of v are the same in all draws",)
 
@@ -255,3 +258,97 @@ def test_a_machine_that_mixes_is_found_to_mix():
 def test_what_is_not_there_is_refused(change, wrong):
     with pytest.raises(ValueError, match=wrong):
         inference.diagnose(draws_of(x=series(2, 5)), **change)
+
+
+# What early stopping asks, and pictures
+
+
+def worst(**samples):
+    """Without a word of warning from anywhere."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return worst_figures(samples)
+
+
+def test_the_worst_figures_are_arviz_own_of_the_worst_entries():
+    v = series(4, 300, 6)
+    v[..., 2] = series(4, 300, phi=0.9, seed=1)  # slow
+    v[0, :, 4] += 1  # apart from the others
+    x = series(4, 300, seed=2)
+    entries = [*v.unbind(-1), x]
+    r_hats = [float(arviz.rhat(each.numpy())) for each in entries]
+    sizes = [float(arviz.ess(each.numpy(), method="bulk")) for each in entries]
+    assert worst(v=v, x=x) == (max(r_hats), min(sizes))
+    assert worst(x=x) == (r_hats[-1], sizes[-1])
+
+
+def test_constant_entries_tell_nothing():
+    v = series(4, 100, 2)
+    with_constant = torch.cat([v, torch.ones(4, 100, 3)], -1)
+    assert worst(v=with_constant) == worst(v=v)
+    assert all(math.isnan(figure) for figure in worst(v=torch.ones(4, 100, 3)))
+    assert all(math.isnan(figure) for figure in worst(v=torch.ones(4, 100, 0)))
+    assert worst(v=v, w=torch.ones(4, 100)) == worst(v=v)
+
+
+def test_stuck_chains_and_what_is_not_finite_are_never_enough():
+    stuck = torch.arange(4.0).unsqueeze(1).expand(4, 100)
+    r_hat, size = worst(x=series(4, 100), y=stuck)
+    assert r_hat > 100 and size < 10
+    one = series(4, 100)
+    one[2] = 0.1
+    assert worst(x=one)[0] > 1.2
+    for wild in (math.nan, math.inf):
+        x = series(4, 100, 5)
+        x[0, 3, 4] = wild
+        assert worst(x=x) == (math.inf, 0.0)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3])
+def test_few_draws_are_never_enough(length):
+    assert worst(x=series(4, 9)[:, :length], v=series(4, 9, 2)[:, :length]) == (math.inf, 0.0)
+
+
+def test_one_chain_tells_of_sizes_alone():
+    x = series(1, 400)
+    r_hat, size = worst(x=x)
+    assert math.isnan(r_hat) and size == float(arviz.ess(x.numpy(), method="bulk"))
+
+
+def test_memory_does_not_grow_with_the_square_of_a_chains_length():
+    r_hat, size = worst(x=series(2, 100).repeat(1, 1000))
+    assert r_hat < 1.1 and size > 100
+
+
+def test_long_memory_that_r_hat_does_not_show_is_found_among_many_entries():
+    v = series(4, 400, 50)
+    v[..., 37] += 20 * torch.sin(torch.arange(400) * 2 * torch.pi / 100)  # both halves have the same mean
+    r_hats = [float(arviz.rhat(each.numpy())) for each in v.unbind(-1)]
+    sizes = [float(arviz.ess(each.numpy(), method="bulk")) for each in v.unbind(-1)]
+    assert r_hats[37] < 1.0 and sizes[37] == min(sizes) < 200
+    r_hat, size = worst(v=v)
+    # Among R-hats that are all chance, the plain ones are in another order than the rank-normalised.
+    assert r_hat == pytest.approx(max(r_hats), abs=0.003) and size == sizes[37]
+    _, (found, second) = worst_series({"v": v}, 2)
+    assert second.name == "v[37]" and torch.equal(found, v[..., 37])
+
+
+def test_chains_of_another_spread_are_found_among_many_entries():
+    v = series(4, 400, 50)
+    v[:2, :, 11] *= 0.2
+    exact = float(arviz.rhat(v[..., 11].numpy()))
+    assert exact > 1.1 and float(arviz.rhat(v[..., 11].numpy(), method="z_scale")) < 1.01
+    assert worst(v=v)[0] == exact
+    assert row(diagnose(draws_of(v=v), worst=1), "v[11]").r_hat == exact
+
+
+def test_the_worst_come_in_turn_and_constant_ones_never():
+    v = series(4, 400, 4)
+    v[..., 1] = 3.0
+    v[0, :, 2] += 2
+    x = series(4, 400, phi=0.97, seed=5)
+    found = worst_series({"v": v, "x": x}, 9)
+    assert {row.name for _, row in found} == {"v[0]", "v[2]", "v[3]", "x"} and len(found) == 4
+    assert {row.name for _, row in worst_series({"v": v, "x": x}, 2)} == {"v[2]", "x"}
+    assert len(worst_series({"v": v, "x": x}, 1)) == 1
+    assert worst_series({"v": torch.ones(4, 10)}, 5) == []

@@ -107,7 +107,7 @@ def test_what_nuts_gives_back(draws):
     assert row.name == "mean" and row.r_hat < 1.1 and row.ess_bulk > 100
     data = inference.to_arviz(draws)
     assert data["posterior"]["mean"].shape == (2, 300)
-    assert set(data["sample_stats"]) == {"energy", "acceptance", "divergent", "step_size"}
+    assert set(data["sample_stats"]) == {"energy", "lp", "acceptance_rate", "diverging", "step_size"}
 
 
 def test_every_chain_starts_and_adapts_afresh(draws):
