@@ -76,12 +76,17 @@ class InTurn(Kernel):
     @override
     def sample(self, params: State) -> State:
         with torch.enable_grad(), pyro.validation_enabled(False):
-            for chain in self.chains:
-                chain.step()
+            if len(self.chains) == 1:  # whose random numbers nobody else draws
+                self.chains[0].move()
+            else:
+                for chain in self.chains:
+                    chain.step()
         return self._stacked()
 
     def _stacked(self) -> State:
         states = [chain.state for chain in self.chains]
+        if len(states) == 1:
+            return {name: value.detach().unsqueeze(0) for name, value in states[0].items()}
         return {name: torch.stack([each[name].detach() for each in states]) for name in states[0]}
 
     @override
@@ -125,8 +130,11 @@ class _Chain:
 
     def step(self) -> None:
         torch.set_rng_state(self.random)
-        self.state = self.kernel.sample(self.state)
+        self.move()
         self.random = torch.get_rng_state()
+
+    def move(self) -> None:
+        self.state = self.kernel.sample(self.state)
         self.steps += 1
         # Pyro's kernels tell the mean acceptance so far, over warm-up and over the draws.
         mean = getattr(self.kernel, "_mean_accept_prob", math.nan)
