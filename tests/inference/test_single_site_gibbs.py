@@ -36,6 +36,19 @@ def chained(x):
         pyro.factor("alike", 2.0 * (z == z.roll(1, -1)))
 
 
+def far_apart(x):
+    """Sites along a plate of which each depends on the one after the next: all even or all odd."""
+    with pyro.plate("data", 4):
+        z = pyro.sample("z", dist.Bernoulli(0.4))
+        pyro.factor("alike", 2.0 * (z == z.roll(2, -1)))
+
+
+def one_by_one(x):
+    """Does not broadcast."""
+    z = pyro.sample("z", dist.Bernoulli(torch.tensor([0.5, 0.5])).to_event(1))
+    pyro.factor("both", 3.0 * (z[0] == z[1]))
+
+
 def entries(x):
     """Events of several entries, of one-hot vectors, and of no plate."""
     v = pyro.sample("v", dist.Bernoulli(torch.tensor([[0.2, 0.5], [0.7, 0.4]])).to_event(2))
@@ -99,7 +112,7 @@ def test_it_samples_the_joint_by_enumeration(name):
 
 @pytest.mark.parametrize(
     ("program", "at_once"),
-    [(mixture, True), (coupled, False), (chained, False), (in_two_plates, True)],
+    [(mixture, True), (coupled, False), (chained, False), (far_apart, False), (in_two_plates, True)],
 )
 def test_entries_along_plates_are_drawn_at_once_where_they_are_independent(program, at_once):
     calls = []
@@ -109,12 +122,20 @@ def test_entries_along_plates_are_drawn_at_once_where_they_are_independent(progr
         program(x)
 
     kernel = inference.Gibbs(counted, sites=["z"])
-    inference.run_chains(kernel, 5, X, num_chains=3, warmup=0, progress=False)
+    inference.run_chains(kernel, 5, X, num_chains=1, warmup=0, progress=False)
     assert kernel.independent == {"z": at_once}
     before = len(calls)
-    inference.run_chains(kernel, 25, X, num_chains=3, warmup=0, progress=False)
+    inference.run_chains(kernel, 25, X, num_chains=1, warmup=0, progress=False)
     per_sweep = (len(calls) - before - (before - 5)) / 20
     assert per_sweep < 3.5 if at_once else per_sweep > 3
+
+
+def test_one_chain_of_a_program_that_does_not_broadcast():
+    draws = inference.run_chains(inference.Gibbs(one_by_one), 400, X, num_chains=1, progress=False)
+    alike = (draws.samples["z"][..., 0] == draws.samples["z"][..., 1]).double().mean()
+    assert abs(alike - torch.sigmoid(torch.tensor(3.0))) < 0.06
+    with pytest.raises(ValueError, match="a program that broadcasts"):
+        inference.run_chains(inference.Gibbs(one_by_one), 2, X, num_chains=2, progress=False)
 
 
 def test_a_sweep_leaves_the_joint_of_a_machine_as_it_is():
