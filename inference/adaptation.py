@@ -170,6 +170,8 @@ class AdaptiveKernel(DensityKernel):
     """
 
     default_target: float
+    tells: Mapping[str, float | bool] = {}
+    """What is told of a transition besides, with what stands for none."""
 
     def __init__(
         self,
@@ -217,12 +219,17 @@ class AdaptiveKernel(DensityKernel):
             dense=self.dense,
             apart=self.apart,
         )
+        step = self.adaptation.step_size
+        self._last = {  # as long as it has not moved, in a mixture of kernels
+            name: torch.full_like(step, value, dtype=torch.bool if value is False else step.dtype)
+            for name, value in {"acceptance": math.nan, **self.tells}.items()
+        }
         return state
 
     def moved_to(self, place: Place, probability: Tensor, **told: Tensor) -> State:
         """Ends a transition: warm-up learns from it, and its statistics are kept."""
         assert self.adaptation is not None
-        self._last = {"acceptance": probability, "step_size": self.adaptation.step_size, **told}
+        self._last = {"acceptance": probability, **told}
         self.adaptation.update(probability, place.x)
         return place.state
 
@@ -245,11 +252,15 @@ class AdaptiveKernel(DensityKernel):
 
     @override
     def stats(self, state: State) -> dict[str, Tensor]:
-        return super().stats(state) | self._last
+        assert self.adaptation is not None
+        return super().stats(state) | self._last | {"step_size": self.adaptation.step_size}
 
     @override
     def logging(self) -> dict[str, Any]:
-        return {name: f"{value.double().mean():.3g}" for name, value in self._last.items()}
+        if self.adaptation is None:
+            return {}
+        told = self._last | {"step_size": self.adaptation.step_size}
+        return {name: f"{value.double().mean():.3g}" for name, value in told.items()}
 
     @override
     def cleanup(self) -> None:

@@ -195,6 +195,11 @@ def run_chains(
                             raise ValueError(
                                 f"expected {name} of shape ({num_chains},), got {tuple(value.shape)}"
                             )
+                    if done and told.keys() != stats.keys():
+                        raise ValueError(
+                            f"expected {', '.join(stats) or 'no statistics'} of every draw, got "
+                            f"{', '.join(told) or 'none'}"
+                        )
                     for name, value in values.items():
                         samples.setdefault(name, _room(num_draws, value))[:, done] = value
                     for name, value in told.items():

@@ -1,5 +1,6 @@
 """Hamiltonian Monte Carlo of many chains at once."""
 
+import math
 from typing import Any
 
 import torch
@@ -58,6 +59,7 @@ class HMC(AdaptiveKernel):
 
     needs_gradient = True
     default_target = 0.8
+    tells = {"hamiltonian": math.nan, "divergent": False}
     spread = 0.2
 
     def __init__(self, model: Any = None, *, num_steps: int = 10, **settings: Any) -> None:

@@ -132,6 +132,7 @@ class MALA(AdaptiveKernel):
 
     needs_gradient = True
     default_target = 0.574
+    tells = {"divergent": False}
 
     @override
     def default_step_size(self, num: int) -> float:

@@ -176,6 +176,15 @@ def test_an_error_leaves_everything_as_it_was_too():
     assert machine.training
 
 
+def test_every_draw_has_the_same_statistics():
+    class Late(Counter):
+        def stats(self, state):
+            return {"half": state["n"] / 2} if self.calls.count("sample") > 4 else {}
+
+    with pytest.raises(ValueError, match="expected no statistics of every draw, got half"):
+        run(Late(), 3, num_chains=2, warmup=3)
+
+
 def test_progress_counts_the_transitions(monkeypatch):
     shown = []
 
