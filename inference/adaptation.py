@@ -229,7 +229,7 @@ class AdaptiveKernel(DensityKernel):
     def moved_to(self, place: Place, probability: Tensor, **told: Tensor) -> State:
         """Ends a transition: warm-up learns from it, and its statistics are kept."""
         assert self.adaptation is not None
-        self._last = {"acceptance": probability, **told}
+        self._last = {"acceptance": probability, "step_size": self.adaptation.step_size, **told}
         self.adaptation.update(probability, place.x)
         return place.state
 
@@ -257,10 +257,7 @@ class AdaptiveKernel(DensityKernel):
 
     @override
     def logging(self) -> dict[str, Any]:
-        if self.adaptation is None:
-            return {}
-        told = self._last | {"step_size": self.adaptation.step_size}
-        return {name: f"{value.double().mean():.3g}" for name, value in told.items()}
+        return {name: f"{value.double().mean():.3g}" for name, value in self._last.items()}
 
     @override
     def cleanup(self) -> None:
