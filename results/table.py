@@ -441,6 +441,33 @@ def sampler_timings() -> list[str]:
     return lines
 
 
+def samplers() -> list[str]:
+    """The rows on samplers where the answer is known, and on those that are broken on purpose."""
+    found, broken, langevin = load("sampler-moments"), load("sampler-broken"), load("langevin-bias")
+    lines = [
+        "| samplers where the answer is known | targets | moments | worst of them, in MCSE, aim < 4 |",
+        "|---|---|---|---|",
+    ]
+    for name, targets in found["kernels"].items():
+        moments = sum(each["moments"] for each in targets.values())
+        worst, where = max((each["largest"], of) for of, each in targets.items())
+        lines.append(f"| {name} | {len(targets)} | {moments} | {worst:.1f} ({where}) |")
+    least = min(each["broken"] for each in broken.values())
+    most = max(each["broken"] for each in broken.values())
+    sound = max(each["sound"] for each in broken.values())
+    lines += [
+        f"| {len(broken)} kernels broken on purpose (always accepting, a wrong ratio, a stale gradient, …) "
+        f"| | | {least:.1f} to {most:.0f}; the same ones unbroken {sound:.1f} at most |",
+        "",
+        "| unadjusted Langevin: E[x²] of a Gaussian in 2 dimensions, exact 2 | bias | foretold for ε |",
+        "|---|---|---|",
+    ]
+    for row in langevin["rows"]:
+        bias = f"{row['bias']:.3f} ± {row['mcse']:.3f}"
+        lines.append(f"| ε = {row['step_size']:g} | {bias} | {row['foretold']:.3f} |")
+    return lines
+
+
 def calibration() -> list[str]:
     """The rows on simulation-based calibration."""
     found = load("sbc")
@@ -473,8 +500,9 @@ def table() -> str:
         autoregressive_timings(),
         flow_timings(),
         machine_timings(),
-        sampler_timings(),
+        samplers(),
         calibration(),
+        sampler_timings(),
     )
     return "\n\n".join("\n".join(rows) for rows in parts) + "\n"
 
