@@ -47,7 +47,17 @@ class LogDensity:
         return state | {name: t.inv(state[name]) for name, t in self._moved.items() if name in state}
 
     def __call__(self, state: State) -> Tensor:
-        """The log-density of a state, ``(chains,)``."""
+        """The log-density of a state, ``(chains,)``; -∞ where it needs a factor of a matrix that has none."""
+        try:
+            return self._total(state)
+        except torch.linalg.LinAlgError:
+            halves = [value.tensor_split(2) for value in state.values()]
+        # One chain must not end the others.
+        if len(next(iter(state.values()))) == 1:
+            return sum(by_first(0.0 * value) for value in state.values()) - torch.inf
+        return torch.cat([self(dict(zip(state, half, strict=True))) for half in zip(*halves, strict=True)])
+
+    def _total(self, state: State) -> Tensor:
         values = self.constrain(state)
         total = self.log_prob(values)
         for name, transform in self._moved.items():

@@ -11,7 +11,7 @@ from pyro.infer.mcmc.util import initialize_model
 
 import inference
 from inference.batched_program import BatchedProgram
-from inference.density import FunctionDensity, ProgramDensity
+from inference.density import FunctionDensity, Layout, ProgramDensity
 
 X = torch.tensor([0.4, -1.0, 2.5, 0.1])
 FLIPS = torch.tensor([1.0, 1.0, 0.0])
@@ -130,7 +130,7 @@ def test_a_function_may_have_supports():
 def test_the_gradient_is_torchs():
     density = FunctionDensity(lambda s: (-(s["a"] ** 4)).sum(1) - s["b"] ** 2, None)
     state = {"a": torch.randn(4, 2), "b": torch.randn(4)}
-    layout = inference.density.Layout(state, ("b", "a"))
+    layout = Layout(state, ("b", "a"))
     x = layout.flat(state)
     assert x.shape == (4, 3) and torch.equal(layout.sites(x)["a"], state["a"])
     total, slope = density.gradient(layout, x, state)
@@ -403,6 +403,31 @@ def test_the_hill_climb_never_goes_down_and_ends_at_a_mode():
     assert (draws.stats["energy"].diff(dim=1) <= 0).all()
     away = torch.minimum((draws.last["x"] - 3).abs(), (draws.last["x"] + 2).abs())
     assert away.max() < 0.05 and (draws.last["x"] > 0).any() and (draws.last["x"] < 0).any()
+
+
+def correlated():
+    """Two numbers whose covariance has no factor where |r| ≥ 2.1, as chains may propose, and never start."""
+    r = pyro.sample("r", dist.Normal(0.0, 1.0))
+    covariance = torch.stack([torch.ones_like(r), r / 2.1, r / 2.1, torch.ones_like(r)], -1)
+    tril = torch.linalg.cholesky(covariance.reshape(*r.shape, 2, 2))
+    pyro.sample("x", dist.MultivariateNormal(torch.zeros(2), scale_tril=tril), obs=torch.ones(2))
+
+
+def test_a_matrix_without_a_factor_loses_its_chain_alone():
+    density = ProgramDensity(correlated, (), {})
+    state = {"r": torch.tensor([0.5, 3.0, -0.3, 2.5, 0.0])}
+    layout = Layout(state, ["r"])
+    total, slope = density.gradient(layout, layout.flat(state), state)
+    assert total.isneginf().tolist() == [False, True, False, True, False]
+    single = [{"r": state["r"][[i]]} for i in (0, 2, 4)]
+    alone = [density.gradient(layout, layout.flat(each), each) for each in single]
+    assert torch.equal(total[[0, 2, 4]], torch.cat([each[0] for each in alone]))
+    assert torch.allclose(slope[[0, 2, 4]], torch.cat([each[1] for each in alone]))
+    for kernel in (inference.HMC, inference.MALA, inference.RandomWalkMetropolis):
+        draws = inference.run_chains(kernel(correlated), 15, num_chains=10, progress=False)
+        assert draws.samples["r"].abs().max() < 2.1
+        draws = inference.run_chains(kernel(correlated), 15, num_chains=1, progress=False)
+        assert draws.samples["r"].abs().max() < 2.1
 
 
 @pytest.mark.parametrize("kernel", [inference.MALA, partial(inference.HMC, num_steps=2)])

@@ -204,7 +204,7 @@ def _method_rows(
 
     chosen, notes = choose_methods(model, asked, dataset, settings)
     rows, said = [], {}
-    for name in sorted(chosen, key=lambda name: name != "nuts"):  # which takes longest
+    for name in sorted(chosen, key=lambda name: not METHODS[name].thin):  # chains take longest
         config, note = configure(name, model, dataset, settings, draws)
         if note:
             said.setdefault(note, []).append(name)

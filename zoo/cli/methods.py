@@ -19,10 +19,10 @@ MOST_ITEMS = 500
 """Training items that a posterior over parameters is conditioned on, at most: each step reads all of them."""
 
 MOST_PARAMETERS = 2_000
-"""Of a model, for NUTS to be among all methods: a draw takes hundreds of gradients."""
+"""Of a model, for chains over θ to be among all methods: a draw takes hundreds of gradients."""
 
 CHAINS = 4
-"""Of NUTS: R-hat tells of chains that disagree."""
+"""Of θ: R-hat tells of chains that disagree."""
 
 TREE_DEPTH = 6
 """Of NUTS, at most: a draw then takes no more than 63 gradients."""
@@ -75,6 +75,8 @@ class Method:
         objective: What it is trained by, one of `zoo.cli.recipe.OBJECTIVES`; None for a method over θ.
         arguments: Of the objective.
         noisy: Whether its gradient has a noise of its own, beside that of the choice of the batch.
+        thin: Transitions from one draw of θ to the next, where it runs chains; else 0. Warm-up takes as many
+            transitions as all draws.
     """
 
     description: str
@@ -83,6 +85,7 @@ class Method:
     objective: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     noisy: bool = True
+    thin: int = 0
 
     @property
     def over_parameters(self) -> bool:
@@ -193,7 +196,12 @@ METHODS = {
     ),
     "map": Method("the mode of p(θ | X), by AutoDelta", _BAYESIAN, _bayesian),
     "svi": Method("p(θ | X) by independent Gaussians, AutoNormal", _BAYESIAN, _bayesian),
-    "nuts": Method(f"draws of p(θ | X) by NUTS, trees of depth {TREE_DEPTH} at most", _BAYESIAN, _bayesian),
+    "nuts": Method(
+        f"draws of p(θ | X) by NUTS, trees of depth {TREE_DEPTH} at most", _BAYESIAN, _bayesian, thin=1
+    ),
+    "hmc": Method("draws of p(θ | X) by HMC, 10 leapfrog steps", _BAYESIAN, _bayesian, thin=3),
+    "mala": Method("draws of p(θ | X) by adjusted Langevin dynamics", _BAYESIAN, _bayesian, thin=20),
+    "random-walk": Method("draws of p(θ | X) by Metropolis' random walk", _BAYESIAN, _bayesian, thin=150),
 }
 """By their names on the command line."""
 
@@ -267,12 +275,13 @@ def choose_methods(
     if asked != ["all"]:
         return asked, []
     size = sum(param.numel() for param in built.parameters())
-    if "nuts" in suited and size > MOST_PARAMETERS:
+    slow = [name for name in suited if METHODS[name].thin]
+    if slow and size > MOST_PARAMETERS:
         note = (
-            f"nuts is left out: {model} has {size:,} parameters, more than {MOST_PARAMETERS:,}; ask for it "
-            "by its name"
+            f"{', '.join(slow)} left out: {model} has {size:,} parameters, more than {MOST_PARAMETERS:,}; "
+            "ask for them by name"
         )
-        return [name for name in suited if name != "nuts"], [note]
+        return [name for name in suited if name not in slow], [note]
     return suited, []
 
 
@@ -303,6 +312,8 @@ def configure(
     arguments: dict[str, Any] = {"items": items}
     if name == "nuts":
         arguments |= {"draws": draws, "chains": CHAINS, "max_tree_depth": TREE_DEPTH}
+    elif method.thin:
+        arguments |= {"draws": draws, "chains": CHAINS, "thin": method.thin}
     else:
         arguments |= {"draws": GUIDE_DRAWS if name == "svi" else 1}
     fit = {**FIT_DEFAULTS, **OVER_PARAMETERS, "batch_size": items, **settings["fit"]}
@@ -351,15 +362,8 @@ def infer_parameters(config: dict[str, Any], dataset: "Dataset", out: Path) -> i
     x = dataset.train.x[: arguments["items"]]
     started = time.monotonic()
     history: list[dict[str, float]] = []
-    if config["objective"] == "nuts":
-        draws = inference.nuts(
-            model.bayesian_model,
-            x,
-            num_draws=arguments["draws"],
-            num_chains=arguments["chains"],
-            max_tree_depth=arguments["max_tree_depth"],
-            seed=seed,
-        )
+    if METHODS[config["objective"]].thin:
+        draws = _by_chains(model, x, config)
         interrupted = draws.interrupted
     else:
         draws, history, interrupted = _by_guide(model, x, config)
@@ -400,6 +404,37 @@ def infer_parameters(config: dict[str, Any], dataset: "Dataset", out: Path) -> i
         },
     )
     return 0
+
+
+def _by_chains(model: "GenerativeModel", x: Any, config: dict[str, Any]) -> "Draws":
+    """Draws of the parameters given items, by chains."""
+    import inference
+
+    arguments, seed = config["objective_arguments"], config["seed"]
+    if config["objective"] == "nuts":
+        return inference.nuts(
+            model.bayesian_model,
+            x,
+            num_draws=arguments["draws"],
+            num_chains=arguments["chains"],
+            max_tree_depth=arguments["max_tree_depth"],
+            seed=seed,
+        )
+    kernel_class = {
+        "hmc": inference.HMC,
+        "mala": inference.MALA,
+        "random-walk": inference.RandomWalkMetropolis,
+    }[config["objective"]]
+    # Chains end at other rotations or permutations of θ: how far apart tells nothing of how far to step.
+    kernel = kernel_class(model.bayesian_model, adapt_scale=False)
+    return inference.run_chains(
+        kernel,
+        arguments["draws"],
+        x,
+        num_chains=arguments["chains"],
+        thin=arguments["thin"],
+        seed=seed,
+    )
 
 
 def _by_guide(
