@@ -8,23 +8,9 @@ import pytest
 import torch
 
 import inference
+from tests.inference.test_calibration import normal, rates
 
 pytestmark = pytest.mark.figures
-
-
-def normal(x):
-    mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
-    with pyro.plate("data", len(x)):
-        pyro.sample("x", dist.Normal(mean, 2.0), obs=x)
-
-
-def rates(x, k):
-    rate = pyro.sample("rate", dist.Gamma(2.0, 1.0))
-    p = pyro.sample("p", dist.Beta(2.0, 3.0))
-    with pyro.plate("data", len(x)):
-        pyro.sample("x", dist.Exponential(rate), obs=x)
-    with pyro.plate("trials", len(k)):
-        pyro.sample("k", dist.Bernoulli(p), obs=k)
 
 
 def mixture(x):
