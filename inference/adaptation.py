@@ -61,8 +61,7 @@ class Adaptation:
         self.moves_step_size, self.moves_scale = moves_step_size, moves_scale
         self.active = warmup > 0 and (moves_step_size or moves_scale)
         self._initial = self.step_size
-        self._averaging = DualAveraging(prox_center=self._initial.log())
-        self._averaged = False
+        self._restart()
         self._steps, self._start, self._ends = 0, window_start(warmup), set(window_ends(warmup))
         self._moments = Moments(dense, apart)
 
@@ -87,31 +86,41 @@ class Adaptation:
             return
         self._steps += 1
         if self.moves_step_size:
-            self._averaging.step(self.target - (probability if self.apart else probability.mean()))
+            self._averaging.step(self.target - (probability if self.apart else probability.mean().item()))
             self._averaged = True
-            self.step_size = self._averaging.get_state()[0].exp()  # of all chains, as where it began
+            self.step_size = self._exp(self._averaging.get_state()[0])
         if self.moves_scale and self._ends and self._steps > self._start:
             self._moments.add(x)
             if self._steps in self._ends:
                 self.scale = self._moments.scale()
                 self._moments = Moments(self.dense, self.apart)
                 if self._steps < self.warmup:
-                    self._averaging = DualAveraging(prox_center=self._initial.log())
-                    self._averaged = False
+                    self._restart()
         if self._steps == self.warmup:
             self.freeze()
 
     def freeze(self) -> None:
         """Ends the warm-up; what was learnt stays."""
         if self.active and self.moves_step_size and self._averaged:
-            self.step_size = self._averaging.get_state()[1].exp()
+            self.step_size = self._exp(self._averaging.get_state()[1])
         self.active = False
+
+    def _restart(self) -> None:
+        """Begins the averaging anew, from where ε began: of each chain, or one number for all."""
+        centre = self._initial.log()
+        self._averaging = DualAveraging(prox_center=centre if self.apart else centre.mean().item())
+        self._averaged = False
+
+    def _exp(self, log_step: Tensor | float) -> Tensor:
+        if isinstance(log_step, Tensor):
+            return log_step.exp()
+        return torch.full_like(self.step_size, math.exp(log_step))
 
     def adopt(self, step_size: Tensor, scale: Tensor | None) -> None:
         """Starts from what was learnt elsewhere, for as many chains."""
         self.step_size = self._initial = step_size
         self.scale = scale
-        self._averaging = DualAveraging(prox_center=step_size.log())
+        self._restart()
 
 
 class Moments:
@@ -126,31 +135,58 @@ class Moments:
         self.dense, self.apart, self.num = dense, apart, 0
         self.sum: Tensor | float = 0.0
         self.squares: Tensor | float = 0.0
+        self.jumps: Tensor | float = 0.0
+        self._last: Tensor | None = None
 
     def add(self, x: Tensor) -> None:
         """Takes in a point of each chain, ``(chains, n)``."""
-        if self.num == 0:
-            self.origin = x if self.apart else x[:1]  # near which sums of squares lose nothing
-        away = x - self.origin
+        if self._last is None:
+            self._origin = x if self.apart else x[:1]  # near which sums of squares lose nothing
+            self._last = x
+        away = x - self._origin
         self.num += 1 if self.apart else len(x)
+        self.sum = self.sum + self._of_all(away)
         if not self.dense:
-            squares = away.square() if self.apart else away.square().sum(0, keepdim=True)
+            self.squares = self.squares + self._of_all(away.square())
+            self.jumps = self.jumps + self._of_all((x - self._last).square())
+            self._last = x
+        elif self.apart:
+            self.squares = self.squares + away.unsqueeze(2) * away.unsqueeze(1)
         else:
-            squares = away.unsqueeze(2) * away.unsqueeze(1) if self.apart else (away.T @ away).unsqueeze(0)
-        self.sum = self.sum + (away if self.apart else away.sum(0, keepdim=True))
-        self.squares = self.squares + squares
+            self.squares = self.squares + (away.T @ away).unsqueeze(0)
 
-    def scale(self) -> Tensor:
-        """S of their covariance, shrunk a little towards a small multiple of the identity."""
+    def _of_all(self, values: Tensor) -> Tensor:
+        return values if self.apart else values.sum(0, keepdim=True)
+
+    def spread(self) -> Tensor:
+        """Variances, or the covariance, shrunk a little towards a small multiple of the identity."""
         mean = self.sum / self.num
         product = mean.unsqueeze(2) * mean.unsqueeze(1) if self.dense else mean**2
         spread = (self.squares / self.num - product) * (self.num / (self.num - 1))
         weight = self.num / (self.num + 5.0)
         if not self.dense:
-            return (weight * spread.clamp(min=0.0) + 1e-3 * (1 - weight)).sqrt()
-        eye = torch.eye(mean.shape[1], dtype=mean.dtype, device=mean.device)
-        covariance = weight * spread + 1e-3 * (1 - weight) * eye
-        return torch.linalg.cholesky(covariance.double()).to(mean.dtype)
+            return weight * spread.clamp(min=0.0) + 1e-3 * (1 - weight)
+        return weight * spread + 1e-3 * (1 - weight) * torch.eye(mean.shape[1]).to(spread)
+
+    def scale(self) -> Tensor:
+        """S of that spread; standard deviations no further apart than they are known to be.
+
+        The logarithm of one that is estimated from m independent points is off by about 1/√(2m), m the number
+        of points over their integrated time, (1 + ρ) / (1 - ρ) with the correlation ρ of one to the next. As
+        far as this explains how they differ they are taken for the same: log s moves towards its mean by the
+        share that the noise has in its variance.
+        """
+        spread = self.spread()
+        if self.dense:
+            return torch.linalg.cholesky(spread.double()).to(spread.dtype)
+        jump = self.jumps / self.num  # 2 (1 - ρ) times the variance
+        points = (self.num * jump / (4 * spread - jump).clamp(min=1e-30)).clamp(1.0, self.num)
+        noise = (0.5 / points).mean(1, keepdim=True)
+        log_scale = 0.5 * spread.log()
+        mean = log_scale.mean(1, keepdim=True)
+        around = (log_scale - mean).square().sum(1, keepdim=True) / max(1, spread.shape[1] - 1)
+        share = (1 - noise / around.clamp(min=1e-30)).clamp(0.0, 1.0)
+        return (mean + share * (log_scale - mean)).exp()
 
 
 class AdaptiveKernel(DensityKernel):

@@ -122,10 +122,10 @@ class BatchedProgram:
             ValueError: If several are asked for and the program does not broadcast.
         """
         self.require_broadcasting(num)
-        total = torch.zeros((), dtype=torch.float64)
-        for score in self.scores(values, num).values():
-            total = total.to(score.device) + by_first(score)
-        return total.expand(num)
+        first, *others = (by_first(score) for score in self.scores(values, num).values())
+        for each in others:
+            first = first + each
+        return first.expand(num)
 
     def require_broadcasting(self, num: int) -> None:
         """Raises a `ValueError` if ``num`` values are more than the program can take at once."""
@@ -277,6 +277,8 @@ class _Started(Messenger):
 
 def by_first(values: Tensor) -> Tensor:
     """The sum over all dimensions but the first, float64."""
+    if values.dim() == 1:
+        return values.double()
     return values.reshape(len(values), -1).sum(1, dtype=torch.float64)
 
 

@@ -200,10 +200,13 @@ def run_chains(
                             f"expected {', '.join(stats) or 'no statistics'} of every draw, got "
                             f"{', '.join(told) or 'none'}"
                         )
+                    if not done:
+                        samples = {name: _room(num_draws, value) for name, value in values.items()}
+                        stats = {name: _room(num_draws, value) for name, value in told.items()}
                     for name, value in values.items():
-                        samples.setdefault(name, _room(num_draws, value))[:, done] = value
+                        samples[name][:, done] = value
                     for name, value in told.items():
-                        stats.setdefault(name, _room(num_draws, value))[:, done] = value
+                        stats[name][:, done] = value
                     done += 1
                     if targets and (done >= check or done == num_draws):
                         check = max(done + 1, int(BETWEEN_CHECKS * done))
@@ -215,8 +218,8 @@ def run_chains(
         except KeyboardInterrupt:
             interrupted = True
         last = kernel.constrain(state)
-        for name in kept:
-            samples.setdefault(name, _room(num_draws, last[name]))
+        if not done:
+            samples = {name: _room(num_draws, last[name]) for name in kept}
         return Draws(
             samples={name: room[:, :done] for name, room in samples.items()},
             stats={name: room[:, :done] for name, room in stats.items()},

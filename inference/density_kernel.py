@@ -204,8 +204,8 @@ def accept(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Whether each chain accepts, and the probability that it did.
     """
-    possible = ~(log_ratio.isnan() | log_ratio.isposinf())
-    probability = torch.where(possible, log_ratio, -torch.inf).clamp(max=0.0).exp()
+    never = -torch.inf  # nor where the density is infinite: no chain would ever leave such a place
+    probability = log_ratio.nan_to_num(nan=never, posinf=never, neginf=never).clamp(max=0.0).exp()
     return torch.rand_like(probability) < probability, probability
 
 

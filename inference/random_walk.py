@@ -101,14 +101,16 @@ class RandomWalkMetropolis(AdaptiveKernel):
             )
             there = self.propose(many, self._jumped(many.x))
             accepted, probability = accept(there.log_density - here.log_density)
-            for number in range(AHEAD):
-                tried = slice(number, number + 1)
-                if accepted[number]:
-                    x = there.x[tried]
-                    state = here.state | self.layout.sites(x)
-                    yield Place(state, x, there.log_density[tried], None), probability[tried]
-                    return
-                yield here, probability[tried]
+            chances = probability.split(1)
+            goes = accepted.tolist()
+            first = goes.index(True) if any(goes) else AHEAD
+            yield from ((here, chance) for chance in chances[:first])
+            if first < AHEAD:
+                tried = slice(first, first + 1)
+                x = there.x[tried]
+                state = here.state | self.layout.sites(x)
+                yield Place(state, x, there.log_density[tried], None), chances[first]
+                return
 
 
 class StochasticHillClimb(DensityKernel):

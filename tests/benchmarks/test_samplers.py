@@ -43,8 +43,7 @@ def regression():
         weights = pyro.sample("x", dist.Normal(torch.zeros(5), 3.0).to_event(1))
         noise = pyro.sample("noise", dist.LogNormal(0.0, 1.0))
         with pyro.plate("data", len(outcome)):
-            loc = (covariates * weights.unsqueeze(-2)).sum(-1) if weights.dim() > 1 else covariates @ weights
-            pyro.sample("outcome", dist.Normal(loc, noise), obs=outcome)
+            pyro.sample("outcome", dist.Normal((covariates * weights).sum(-1), noise), obs=outcome)
 
     return program, (covariates, outcome)
 

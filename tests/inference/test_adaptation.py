@@ -113,9 +113,29 @@ def test_moments_are_those_of_torch(apart, dense):
         points = x[:, chain] if apart else x.flatten(0, 1)
         weight = len(points) / (len(points) + 5)
         exact = weight * points.T.cov() + 1e-3 * (1 - weight) * torch.eye(3, dtype=torch.float64)
-        found = moments.scale()[chain]
-        covariance = found @ found.T if dense else found**2
-        assert torch.allclose(covariance, exact if dense else exact.diagonal())
+        assert torch.allclose(moments.spread()[chain], exact if dense else exact.diagonal())
+        if dense:
+            factor = moments.scale()[chain]
+            assert torch.allclose(factor @ factor.T, exact)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_scales_differ_as_far_as_they_are_known_to(apart):
+    """Of slow chains, whose standard deviations are hardly known, and of independent points."""
+    generator = torch.Generator().manual_seed(0)
+    scales = torch.tensor([0.05, 0.2, 1.0, 1.0, 5.0, 20.0])
+    for phi, chains in ((0.98, 1), (0.0, 4)):
+        alike, unlike = Moments(False, apart), Moments(False, apart)
+        x = torch.randn(chains, 6, generator=generator)
+        for _ in range(400):
+            x = phi * x + (1 - phi**2) ** 0.5 * torch.randn(chains, 6, generator=generator)
+            alike.add(x)
+            unlike.add(scales * x)
+        deviations = alike.spread().sqrt()
+        ratio = (alike.scale().amax(1) / alike.scale().amin(1)).max()
+        assert ratio < 1.15 and (phi == 0 or (deviations.amax(1) / deviations.amin(1)).max() > 1.5)
+        found = (unlike.scale() / scales).log()
+        assert (found - found.mean(1, keepdim=True)).abs().max() < (1.0 if phi else 0.2)
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 10, 41, 42, 100, 1000, 1001])
