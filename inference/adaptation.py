@@ -279,7 +279,24 @@ class AdaptiveKernel(DensityKernel):
     def adapted(self) -> dict[str, Any]:
         if self.adaptation is None:
             return {}
-        return {"step_size": self.adaptation.step_size, "scale": self.adaptation.scale}
+        return {
+            "kernel": type(self).__name__,
+            "sites": self.moved,
+            "dense": self.dense,
+            "finished": not self.adaptation.active,
+            "step_size": self.adaptation.step_size,
+            "scale": self.adaptation.scale,
+        }
+
+    @override
+    def can_adopt(self, adapted: Mapping[str, Any], state: State) -> bool:
+        same = {"kernel": type(self).__name__, "dense": self.dense, "finished": True}
+        sites = state if self.wanted is None else self.wanted
+        return (
+            same.items() <= dict(adapted).items()
+            and set(adapted["sites"]) == set(sites)
+            and all(len(value) == len(adapted["step_size"]) for value in state.values())
+        )
 
     @override
     def adopt(self, adapted: Mapping[str, Any]) -> None:

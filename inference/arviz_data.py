@@ -18,7 +18,7 @@ from torch import Tensor
 
 from inference.batched_program import BatchedProgram, Site
 from inference.chains import Draws, chain_seeds
-from inference.program import Program, constants, forked_rng, own_store, restored_modes
+from inference.program import Program, constants, forked_rng, own_store, restored_modes, unpacked
 
 IN_ARVIZ = {"acceptance": "acceptance_rate", "divergent": "diverging", "hamiltonian": "energy"}
 """What ArviZ's schema calls a statistic; others keep their names."""
@@ -205,7 +205,7 @@ def _of_program(
     seed: int,
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Site]]:
     """The groups that take a program, and the sites that are in them."""
-    args = tuple(arg if isinstance(arg, Tensor) else getattr(arg, "x", arg) for arg in args)
+    args = unpacked(args)
     module = Program.of(program)
     placed = [*module.parameters(), *args, *draws.samples.values()]
     device = next((each.device for each in placed if isinstance(each, Tensor)), None)

@@ -19,6 +19,10 @@ RADIUS = 2.0
 """Chains start within this distance of zero in every unconstrained direction, as those of Pyro's HMC."""
 
 
+TRIED = 16
+"""States that a program is scored at, together and one by one, to see whether it broadcasts."""
+
+
 @dataclass(frozen=True)
 class Site:
     """A sample site, as one run of the program showed it.
@@ -92,6 +96,7 @@ class BatchedProgram:
         sites = sample_sites(traces[0]).values()
         depths = [-frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.vectorized]
         self.nesting = max([*depths, *(site.batch_dims for site in self.sites.values())], default=0)
+        self._bounds = {name: _bounds(self.sites[name].distribution.support) for name in self.transforms}
         self._known: dict[str, bool] = {}
         self._refusal: str | None = None
         self._checked = False
@@ -111,6 +116,9 @@ class BatchedProgram:
         with _Given(given, self._known) as sites, pyro.validation_enabled(False):
             self.model(*self.args, **self.kwargs)
             scores = {name: log_prob(site) for name, site in sites.found.items()}
+            for name, bounds in self._bounds.items():
+                if bounds:
+                    _check_bounds(name, bounds, _bounds(sites.found[name]["fn"].support))
         for name, score in scores.items():
             found[name] = score.unsqueeze(0) if num == 1 or score.dim() <= self.nesting else score
         return found
@@ -137,16 +145,16 @@ class BatchedProgram:
 
     @property
     def refusal(self) -> str | None:
-        """Why the program can't take several values at once, None where it can; tried on two, once."""
+        """Why the program can't take several values at once, None where it can; tried on some, once."""
         if not self._checked:
             self._checked = True
             self._refusal = self._tried()
         return self._refusal
 
     def _tried(self) -> str | None:
-        """Scores two states together and one by one."""
+        """Scores some states together and one by one."""
         with torch.no_grad(), torch.random.fork_rng(), pyro.validation_enabled(False):
-            singles = [self.start() for _ in range(2)]
+            singles = [self.start() for _ in range(TRIED)]
             apart = [
                 {name: score.sum(dtype=torch.float64) for name, score in self.scores(each, 1).items()}
                 for each in singles
@@ -154,10 +162,10 @@ class BatchedProgram:
             together = {name: torch.cat([each[name] for each in singles]) for name in self.latent}
             reached: dict[str, Any] = {}
             try:
-                given = {name: self._placed(name, together[name], 2) for name in self.latent}
+                given = {name: self._placed(name, together[name], TRIED) for name in self.latent}
                 with _Given(given, self._known, reached):
                     self.model(*self.args, **self.kwargs)
-                scores = self.scores(together, 2)
+                scores = self.scores(together, TRIED)
             except (
                 Exception
             ) as error:  # whatever a program raises that was not written for one dimension more
@@ -165,13 +173,13 @@ class BatchedProgram:
                 after = f" after site {list(reached)[-1]}" if reached else ""
                 return f"it raised {type(error).__name__}{after} ({words:.100})"
         for name, score in scores.items():
-            if score.dim() > self.nesting + 1 or score.shape[0] not in (1, 2):
-                return f"the log-probability of site {name} has shape {tuple(score.shape)} for 2 chains"
-            sums = by_first(score).expand(2)
+            if score.dim() > self.nesting + 1 or score.shape[0] not in (1, TRIED):
+                return f"the log-probability of site {name} has shape {tuple(score.shape)} for {TRIED} chains"
+            sums = by_first(score).expand(TRIED)
             if not torch.allclose(
                 sums, torch.stack([each[name] for each in apart]), rtol=1e-4, atol=1e-4, equal_nan=True
             ):
-                return f"site {name} has other log-probabilities for 2 chains than for each alone"
+                return f"site {name} has other log-probabilities for many chains than for each alone"
         return None
 
     # Draws
@@ -322,19 +330,20 @@ def _check_data(trace: poutine.Trace) -> None:
 
 def _to_reals(name: str, first: Distribution, second: Distribution) -> Transform:
     """The map from a site's support to unconstrained numbers, of a support that is always the same."""
-    supports = [_inner(each.support) for each in (first, second)]
-    bounds = [
-        [value for value in vars(support).values() if isinstance(value, Tensor)] for support in supports
-    ]
-    if any(not torch.equal(one, other) for one, other in zip(*bounds, strict=True)):
+    _check_bounds(name, _bounds(first.support), _bounds(second.support))
+    return biject_to(first.support).inv
+
+
+def _bounds(support: constraints.Constraint) -> list[Tensor]:
+    """What a support depends on, as tensors."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return [value for value in vars(support).values() if isinstance(value, Tensor)]
+
+
+def _check_bounds(name: str, known: list[Tensor], found: list[Tensor]) -> None:
+    if any((one != other).any() for one, other in zip(known, found, strict=True)):
         raise ValueError(
             f"expected a support of {name} that depends on no other site, got bounds that differ from one "
             "run to the next: draw a number in (0, 1), and scale it"
         )
-    return biject_to(first.support).inv
-
-
-def _inner(support: constraints.Constraint) -> constraints.Constraint:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support

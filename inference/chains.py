@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any
 
 import pyro
@@ -13,7 +14,15 @@ from torch import Tensor, nn
 from inference.chain_seeds import SeededByChain
 from inference.density import State
 from inference.kernels import Kernel
-from inference.program import Program, constants, copied_store, forked_rng, own_store, restored_modes
+from inference.program import (
+    Program,
+    constants,
+    copied_store,
+    forked_rng,
+    own_store,
+    restored_modes,
+    unpacked,
+)
 from inference.progress import progress as show_progress
 from inference.pyro_kernels import InTurn
 
@@ -104,14 +113,15 @@ def run_chains(
         *args: What the kernel's program is called with: splits of `zoo.load`, tensors or what it takes.
         num_chains: How many; left out, as many as ``initial`` or ``seed`` has, or 16 (4 of Pyro's own).
         warmup: Transitions before the first draw, in which kernels adapt; left out, as many as the draws
-            take, and none where the chains go on from other draws.
+            take, and none where the chains go on with what another run has taught.
         thin: Transitions from one draw to the next, at least 1.
         sites: Whose values to keep; left out, all that move.
         seed: Seed of the start and of the draws; torch's generators are left as they were. A list has one for
             each chain, which then draws what it would draw alone, to the bit where its arithmetic is its own;
             that takes longer the more chains there are.
         initial: Values of all sites to start from, ``(chains, *shape)``, each in its own space; or other
-            draws, to go on from with what that run's warm-up has taught; left out, the kernel's own.
+            draws, to go on from, with what that run's warm-up has taught if it was of such a kernel, of as
+            many chains, and was finished; left out, the kernel's own.
         target_r_hat: Stop as soon as the rank-normalised R-hat of every entry that is kept is at most this,
             for instance 1.01. It needs several chains.
         target_ess: Stop as soon as the bulk effective sample size of every entry, in all chains together, is
@@ -134,10 +144,11 @@ def run_chains(
         if target is not None and not (isinstance(target, int | float) and target > least):
             raise ValueError(f"expected {name} to be a number above {least:g}, got {target!r}")
     state, adapted = (initial.last, initial.adapted) if isinstance(initial, Draws) else (initial, {})
-    seeds = None if isinstance(seed, int) else _seeds(seed)
+    goes_on = isinstance(initial, Draws) and isinstance(kernel, Kernel) and kernel.can_adopt(adapted, state)
+    seed, seeds = _seeds(seed)
     num_chains = _number_of_chains(num_chains, state, seeds)
     if warmup is None:
-        warmup = 0 if isinstance(initial, Draws) else num_draws * thin
+        warmup = 0 if goes_on else num_draws * thin
     if not isinstance(kernel, Kernel):
         if not isinstance(kernel, MCMCKernel):
             raise ValueError(f"expected a kernel of inference's or of Pyro's, got {type(kernel).__name__}")
@@ -147,11 +158,11 @@ def run_chains(
     num_chains = num_chains or 16
     if target_r_hat is not None and num_chains < 2:
         raise ValueError("expected several chains, so that they can be compared by target_r_hat, got 1")
-    args = tuple(arg if isinstance(arg, Tensor) else getattr(arg, "x", arg) for arg in args)
+    args = unpacked(args)
     module = kernel.module if kernel.module is not None else nn.Module()
     placed = [*module.parameters(), *args, *(state.values() if isinstance(state, dict) else ())]
     device = next((each.device for each in placed if isinstance(each, Tensor)), None)
-    done, interrupted, reached = 0, False, None
+    done, interrupted = 0, False
     with ExitStack() as stack:
         stack.enter_context(restored_modes(module))
         stack.enter_context(forked_rng(device))
@@ -164,13 +175,13 @@ def run_chains(
         kernel.apart = seeds is not None
         kernel.setup(warmup, *args)
         if state is not None:
-            state = kernel.unconstrain(state) if isinstance(state, dict) else state
+            state = kernel.unconstrain(Kernel.prepare(kernel, state))
         elif seeds is None:
             state = kernel.start(num_chains)
         else:
             state = _started_apart(kernel, seeds)
         state = kernel.prepare(state)
-        if adapted:
+        if goes_on:
             kernel.adopt(adapted)
         kept = _sites(kernel, state, sites)
         samples: dict[str, Tensor] = {}
@@ -180,6 +191,7 @@ def run_chains(
         if seeds is not None:
             stack.enter_context(SeededByChain(seeds))
         targets, check = (target_r_hat, target_ess) != (None, None), FIRST_CHECK
+        reached = False if targets else None
         try:
             for step in range(total):
                 if step == warmup:
@@ -226,7 +238,7 @@ def run_chains(
             last=last,
             warmup=warmup,
             thin=thin,
-            seed=seed if isinstance(seed, int) else tuple(seed),
+            seed=seed,
             interrupted=interrupted,
             reached=reached,
             dims={name: list(names) for name, names in kernel.dims.items()},
@@ -248,14 +260,19 @@ def _check_counts(**counts: int | None) -> None:
             raise ValueError(f"expected {name} to be an integer of at least {least[name]}, got {value!r}")
 
 
-def _seeds(seeds: Sequence[int]) -> list[int]:
+def _seeds(seed: Any) -> tuple[int | tuple[int, ...], list[int] | None]:
+    """A seed as it is kept, and one for each chain where there are."""
+    several = isinstance(seed, Sequence) and not isinstance(seed, str)
     try:
-        seeds = [int(each) for each in seeds]
-    except (TypeError, ValueError):
-        raise ValueError(f"expected seed to be an integer, or one for each chain, got {seeds!r}") from None
+        seeds = [index(each) for each in (seed if several else [seed])]
+    except TypeError:
+        raise ValueError(f"expected seed to be an integer, or one for each chain, got {seed!r}") from None
     if not seeds:
         raise ValueError("expected a seed for each chain, got none")
-    return seeds
+    wrong = [each for each in seeds if not -(1 << 63) <= each < 1 << 64]
+    if wrong:
+        raise ValueError(f"expected a seed of 64 bits, got {wrong[0]}")
+    return (tuple(seeds), seeds) if several else (seeds[0], None)
 
 
 def _number_of_chains(num: int | None, state: Any, seeds: list[int] | None) -> int | None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from random import Random
 from typing import Any
 
 import torch
@@ -134,6 +135,15 @@ class Cycle(Kernel):
         return {place: each for place, each in found.items() if each}
 
     @override
+    def can_adopt(self, adapted: Mapping[str, Any], state: State) -> bool:
+        parts = [adapted.get(str(place), {}) for place in range(len(self.kernels))]
+        known = {str(place) for place, each in enumerate(parts) if each} == set(adapted)
+        return known and all(
+            kernel.can_adopt(each if isinstance(each, Mapping) else {}, state)
+            for kernel, each in zip(self.kernels, parts, strict=True)
+        )
+
+    @override
     def adopt(self, adapted: Mapping[str, Any]) -> None:
         for place, each in adapted.items():
             self.kernels[int(place)].adopt(each)
@@ -193,10 +203,17 @@ class Mixture(Cycle):
             raise ValueError(
                 f"expected a positive weight for each of {len(self.kernels)} kernels, got {weights}"
             )
-        self.weights = torch.tensor(weights, dtype=torch.float64)
+        self.weights = weights
+        self._choice = Random()
+
+    @override
+    def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
+        super().setup(warmup_steps, *args, **kwargs)
+        self._choice = Random(int(torch.randint(1 << 62, ())))  # one for all chains, whatever their seeds
 
     @override
     def sample(self, params: State) -> State:
-        state = self._moved(params, self.kernels[int(torch.multinomial(self.weights, 1))])
+        (place,) = self._choice.choices(range(len(self.kernels)), self.weights)
+        state = self._moved(params, self.kernels[place])
         self._count()
         return state

@@ -138,8 +138,10 @@ class ProgramDensity(LogDensity):
     def log_prob(self, values: State) -> Tensor:
         return self.program.log_prob(values, len(next(iter(values.values()))))
 
-    def start(self, num: int) -> State:
-        """States of finite density: uniform in (-2, 2), discrete sites drawn by the program.
+    def start(self, num: int, needs_gradient: bool = True) -> State:
+        """States of finite density, and gradient if it is needed.
+
+        Continuous sites are uniform in (-2, 2) in unconstrained space, discrete ones drawn by the program.
 
         Raises:
             ValueError: If there is none in a hundred tries.
@@ -148,7 +150,7 @@ class ProgramDensity(LogDensity):
         values = {name: torch.cat([each[name] for each in starts]) for name in self.program.latent}
         state = values | {name: t(values[name]) for name, t in self._moved.items()}
         for _ in range(TRIES):
-            wrong = ~self._is_finite(state)
+            wrong = ~self._is_finite(state, needs_gradient)
             if not wrong.any():
                 return state
             for row in wrong.nonzero().flatten().tolist():
@@ -160,8 +162,8 @@ class ProgramDensity(LogDensity):
             "lie in the support?"
         )
 
-    def _is_finite(self, state: State) -> Tensor:
-        if not self.transforms:
+    def _is_finite(self, state: State, needs_gradient: bool) -> Tensor:
+        if not (needs_gradient and self.transforms):
             return self(state).isfinite()
         layout = Layout(state, tuple(self.transforms))
         total, slope = self.gradient(layout, layout.flat(state), state)

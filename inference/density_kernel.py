@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from inference.density import FunctionDensity, Layout, LogDensity, ProgramDensity, State
 from inference.kernels import Kernel
-from inference.program import Program
+from inference.program import Program, unpacked
 
 
 class Place(NamedTuple):
@@ -88,7 +88,7 @@ class DensityKernel(Kernel):
         if self.model is None:
             super().setup(warmup_steps, *args, **kwargs)
             return
-        args = tuple(arg if isinstance(arg, Tensor) else getattr(arg, "x", arg) for arg in args)
+        args = unpacked(args)
         density = ProgramDensity(self.model, args, kwargs)
         self.density, self.transforms = density, density.transforms
         program = density.program
@@ -123,7 +123,7 @@ class DensityKernel(Kernel):
     def start(self, num: int) -> State:
         if not isinstance(self.density, ProgramDensity):
             return super().start(num)
-        return self.density.start(num)
+        return self.density.start(num, self.needs_gradient)
 
     @override
     def prepare(self, state: State) -> State:
@@ -139,8 +139,15 @@ class DensityKernel(Kernel):
                     raise ValueError(
                         f"expected values of {name} of shape {tuple(shape)} by chain, got {came}"
                     )
+            for name in self.density.program.latent:
+                expected, came = sites[name].value.dtype, state[name].dtype
+                if came.is_floating_point != expected.is_floating_point:
+                    raise ValueError(f"expected values of {name} in {expected}, got {came}")
             state = {name: state[name] for name in self.density.program.latent}
         else:
+            unknown = [name for name in self.support or {} if name not in state]
+            if unknown:
+                raise ValueError(f"expected supports of some of {', '.join(state)}, got {unknown[0]}")
             self._choose({name: not value.is_floating_point() for name, value in state.items()})
         self.layout = None if self.moves_discrete else Layout(state, self.moved)
         place = self.at(state)
@@ -151,6 +158,11 @@ class DensityKernel(Kernel):
             raise ValueError(
                 "expected chains to start where the log-density and its gradient are finite, got "
                 f"{int((~good).sum())} of {len(good)} that do not: {self.density.explain(state)}"
+            )
+        if not torch.equal(place.log_density, self._computed(state, place.x).log_density):
+            raise ValueError(
+                "expected a log-density that is the same each time, got two for one state: does something in "
+                "it draw numbers that are no site, as dropout does?"
             )
         return state
 

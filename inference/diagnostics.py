@@ -260,7 +260,7 @@ def _plain_figures(entries: Tensor) -> tuple[Tensor, Tensor]:
     r_hat, size = [], []
     for part in entries.split(_at_once(entries), dim=-1):
         still = (part == part[:1, :1]).all(0).all(0)
-        values = part.double()
+        values = _normal_scores(part.double())
         # Chains may have the same mean and another spread: that shows about the median.
         folded = (values - values.flatten(0, 1).median(0).values).abs()
         found = torch.fmax(split_gelman_rubin(values), split_gelman_rubin(folded))
@@ -268,6 +268,17 @@ def _plain_figures(entries: Tensor) -> tuple[Tensor, Tensor]:
         r_hat.append(found.nan_to_num(nan=torch.inf).masked_fill(still, -torch.inf))
         size.append(_plain_size(values).nan_to_num(nan=0.0).masked_fill(still, torch.inf))
     return torch.cat(r_hat), torch.cat(size)
+
+
+def _normal_scores(values: Tensor) -> Tensor:
+    """What the ranks of entries ``(chain, draw, n)`` among all their draws would be of a normal distribution.
+
+    So heavy tails hide nothing; NaN stays, and ties are ranked in some order.
+    """
+    flat = values.flatten(0, 1)
+    ranks = flat.argsort(0).argsort(0).double()
+    scores = torch.special.ndtri((ranks + 0.625) / (len(flat) + 0.25))
+    return torch.where(flat.isfinite(), scores, torch.nan).reshape(values.shape)
 
 
 def _plain_size(values: Tensor) -> Tensor:

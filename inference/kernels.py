@@ -85,12 +85,21 @@ class Kernel(MCMCKernel):
     def unconstrain(self, values: State) -> State:
         """The state of values in the sites' own spaces."""
         moved = self.transforms or {}
+        for name in moved.keys() & values.keys():
+            if not values[name].is_floating_point() and not isinstance(moved[name], _OwnType):
+                raise ValueError(
+                    f"expected values of {name} as floating point numbers, got {values[name].dtype}"
+                )
         return {name: moved[name](value) if name in moved else value for name, value in values.items()}
 
     @property
     def adapted(self) -> dict[str, Any]:
         """What warm-up has taught it, for `adopt`."""
         return {}
+
+    def can_adopt(self, adapted: Mapping[str, Any], state: State) -> bool:
+        """Whether what another run of chains at such a state has taught is what this kernel needs."""
+        return True
 
     def adopt(self, adapted: Mapping[str, Any]) -> None:
         """Takes over what another run has taught it, after `prepare`; warm-up, if any, starts from there."""

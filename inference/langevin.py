@@ -1,6 +1,6 @@
 """Langevin dynamics: noise, and a drift along the gradient; as it is, and corrected by Metropolis' rule."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -82,6 +82,15 @@ class Langevin(DensityKernel):
                 f"after {self._steps:,} transitions: a step_size below {step:g} is needed, or MALA"
             )
         return there.state
+
+    @property
+    @override
+    def adapted(self) -> dict[str, Any]:
+        return {"steps": self._steps}
+
+    @override
+    def adopt(self, adapted: Mapping[str, Any]) -> None:
+        self._steps = adapted.get("steps", 0)
 
     @override
     def stats(self, state: State) -> dict[str, Tensor]:

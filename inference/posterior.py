@@ -26,6 +26,7 @@ from inference.program import (
     own_store,
     restored_modes,
     sample_sites,
+    unpacked,
 )
 from inference.progress import progress as show_progress
 from inference.pyro_kernels import InTurn
@@ -117,7 +118,7 @@ def nuts(
     strange = [name for name in options if name not in OPTIONS]
     if strange:
         raise ValueError(f"nuts expects options out of {', '.join(OPTIONS)}, got {strange[0]}")
-    args = tuple(arg if isinstance(arg, Tensor) else getattr(arg, "x", arg) for arg in args)
+    args = unpacked(args)
     posterior = Program.of(program)
     tensors = [arg for arg in args if isinstance(arg, Tensor)]
     if tensors and len(tensors) == len(args):
@@ -201,7 +202,7 @@ def posterior_draws(guide: Any, num_draws: int, *args: Any, seed: int = 0) -> Dr
     check_counts(num_draws=num_draws)
     program = getattr(guide, "program", getattr(guide, "guide", guide))
     program = program if isinstance(program, Program) else Program(_nothing, guide)
-    args = tuple(arg if isinstance(arg, Tensor) else getattr(arg, "x", arg) for arg in args)
+    args = unpacked(args)
     device = next(
         (each.device for each in (*program.parameters(), *args) if isinstance(each, Tensor)),
         None,

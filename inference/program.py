@@ -206,6 +206,16 @@ def arguments(batch: Batch) -> tuple[Tensor, ...]:
     return tuple(batch) if isinstance(batch, tuple | list) else (batch,)
 
 
+def unpacked(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments of a program, with a split's items in its place: an object of ``x``, a tensor, and ``y``."""
+    return tuple(
+        arg.x
+        if not isinstance(arg, tuple) and hasattr(arg, "y") and isinstance(getattr(arg, "x", None), Tensor)
+        else arg
+        for arg in args
+    )
+
+
 def check_counts(**counts: int) -> None:
     """Refuses counts, by their names, that are no integers of at least 1.
 

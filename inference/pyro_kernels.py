@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyro
@@ -15,7 +15,7 @@ from typing_extensions import override
 from inference.batched_program import BatchedProgram
 from inference.density import State
 from inference.kernels import Kernel
-from inference.program import Program
+from inference.program import Program, unpacked
 
 KINDS = {
     "energy": torch.float64,
@@ -52,7 +52,7 @@ class InTurn(Kernel):
 
     @override
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
-        args = tuple(arg if isinstance(arg, Tensor) else getattr(arg, "x", arg) for arg in args)
+        args = unpacked(args)
         self._run = warmup_steps, args
         self.chains = []
         if self.model is not None:
@@ -88,6 +88,10 @@ class InTurn(Kernel):
         if len(states) == 1:
             return {name: value.detach().unsqueeze(0) for name, value in states[0].items()}
         return {name: torch.stack([each[name].detach() for each in states]) for name in states[0]}
+
+    @override
+    def can_adopt(self, adapted: Mapping[str, Any], state: State) -> bool:
+        return False  # what Pyro's kernels learn is theirs
 
     @override
     def stats(self, state: State) -> dict[str, Tensor]:

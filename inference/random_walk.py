@@ -82,6 +82,11 @@ class RandomWalkMetropolis(AdaptiveKernel):
         accepted, probability = accept(there.log_density - here.log_density)
         return self.moved_to(self.settle(here, there, accepted), probability)
 
+    @override
+    def cleanup(self) -> None:
+        super().cleanup()
+        self._ahead, self._ahead_of = iter(()), None
+
     def _jumped(self, x: Tensor) -> Tensor:
         step = self.adaptation.step_size.to(x.dtype).unsqueeze(1)
         return x + step * self.adaptation.scaled(torch.randn_like(x))

@@ -17,7 +17,15 @@ from inference.density import TRIES, State
 from inference.density_kernel import DensityKernel
 from inference.gibbs import base_of
 from inference.kernels import Kernel
-from inference.program import Program, constants, forked_rng, own_store, restored_modes, sample_sites
+from inference.program import (
+    Program,
+    constants,
+    forked_rng,
+    own_store,
+    restored_modes,
+    sample_sites,
+    unpacked,
+)
 
 LEVEL = 0.01
 """Probability with which a correct method is called wrong, all entries together."""
@@ -41,7 +49,7 @@ class Joint:
     """
 
     def __init__(self, model: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        args = tuple(arg if isinstance(arg, Tensor) else getattr(arg, "x", arg) for arg in args)
+        args = unpacked(args)
         self.model, self.args = model, args
         try:
             trace = poutine.trace(model).get_trace(*args)

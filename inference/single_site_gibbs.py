@@ -14,7 +14,7 @@ from inference.density_kernel import DensityKernel
 from inference.gibbs import base_of
 
 MASKS = 64
-"""States, each with half of its entries changed, in which their independence along plates is tried."""
+"""States of the chains, and others, in which the independence of entries along plates is tried."""
 
 
 class Gibbs(DensityKernel):
@@ -22,9 +22,9 @@ class Gibbs(DensityKernel):
 
     The sites are discrete ones of finite support; their conditionals need not be known. A sweep costs one run
     of the program for each entry of an event, on as many times the chains as it has values. Entries along a
-    plate are drawn at once, since a plate declares them independent given the rest; a program that breaks
-    this is noticed, and its entries are drawn one by one. `BlockGibbs` is quicker where the conditionals are
-    known.
+    plate are drawn at once, since a plate declares them independent given the rest. That is tried at the
+    start, in a hundred states; where it does not hold, entries are drawn one by one. `BlockGibbs` is quicker
+    where the conditionals are known.
 
     Nothing is rejected. The statistic of a draw is its ``energy``, -log p, in nats, with continuous sites in
     unconstrained space.
@@ -70,6 +70,14 @@ class Gibbs(DensityKernel):
 
     @override
     def prepare(self, state: State) -> State:
+        for name in self.moved:
+            if (
+                isinstance(state, dict)
+                and name in state
+                and not self._places(name, state[name])[0].any(0).all()
+            ):
+                some = ", ".join(str(value) for value in self.values[name].tolist()[:4])
+                raise ValueError(f"expected values of {name} out of {some:.60}, …, got others")
         state = super().prepare(state)
         for name in self.moved:
             self.independent[name] = self._is_independent(name, state)
@@ -140,32 +148,54 @@ class Gibbs(DensityKernel):
                 total = total + kept.reshape(kept.shape[0], *(kept.shape[dim] for dim in dims))
         return total.expand(num, *(site.shape[axis] for axis in along))
 
+    def _places(self, name: str, current: Tensor) -> tuple[Tensor, Tensor]:
+        """Which of its values each entry of a site has: whether each of them, ``(count, ...)``, and which."""
+        values = self.values[name]
+        of_each = values.reshape(len(values), *(1,) * (current.dim() + 1 - values.dim()), *values.shape[1:])
+        same = current == of_each
+        same = same.flatten(1 - values.dim()).all(-1) if values.dim() > 1 else same
+        return same, same.int().argmax(0)
+
+    def _trial_states(self, state: State) -> State:
+        """Some states of the chains, and as many with any values of the discrete sites, others near zero."""
+        starts = [self.density.start(1, needs_gradient=False) for _ in range(MASKS)]
+        found = {name: torch.cat([each[name] for each in starts]) for name in state}
+        for name, values in self.values.items():
+            place = torch.randint(len(values), found[name].shape[: found[name].dim() + 1 - values.dim()])
+            found[name] = values[place.to(values.device)]
+        few = torch.arange(MASKS) % len(next(iter(state.values())))
+        return {name: torch.cat([value[few], found[name]]) for name, value in state.items()}
+
     @torch.no_grad()
     def _is_independent(self, name: str, state: State) -> bool:
         """Whether entries along plates are: changing some moves no score but those of these.
 
-        Tried on entries picked at random, in so many states that hardly any two are never picked apart.
+        Tried at states of the chains, and at others that have little to do with them: what ties entries
+        together may do so at some values of the other sites alone. Half of the entries, picked at random, get
+        other values, drawn at random.
         """
         along = self._plates(name)
         program = self.density.program
         if not along or program.refusal is not None:
             return False
         site, values = program.sites[name], self.values[name]
-        rows = torch.arange(max(MASKS, len(state[name]))) % len(state[name])
-        state = {each: value[rows] for each, value in state.items()}
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            state = self._trial_states(state)
+            rows = len(state[name])
+            shift = torch.randint(
+                1, max(2, len(values)), (rows, *site.shape[: len(site.shape) + 1 - values.dim()])
+            )
         current = state[name]
         sizes = [site.shape[axis] for axis in along]
-        picked = torch.rand(len(rows), *sizes, generator=torch.Generator().manual_seed(0)) < 0.5
+        picked = torch.rand(rows, *sizes, generator=torch.Generator().manual_seed(0)) < 0.5
         picked = picked.to(current.device)
         entries = picked.reshape(
-            len(rows),
+            rows,
             *(size if axis in along else 1 for axis, size in enumerate(site.shape[: site.batch_dims])),
         )
-        place = values.reshape(len(values), *(1,) * (current.dim() + 1 - values.dim()), *values.shape[1:])
-        same = current == place
-        same = same.flatten(1 - values.dim()).all(-1) if values.dim() > 1 else same
-        which = same.int().argmax(0)
-        others = values[(which + 1) % len(values)]
+        _, which = self._places(name, current)
+        others = values[(which + shift.to(which.device)) % len(values)]
         mask = entries.reshape(*entries.shape, *(1,) * site.event_dim)
         moved = state | {name: torch.where(mask, others, current)}
         before, after = (self._scores(each, name, along) for each in (state, moved))

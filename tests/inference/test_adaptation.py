@@ -1,6 +1,8 @@
 """Warm-up: what step size and scale are learnt, from whom, and that they stay afterwards."""
 
+import copy
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -84,6 +86,34 @@ def test_chains_go_on_with_what_another_run_has_learnt(dense):
     assert on.stats["acceptance"].mean().item() == pytest.approx(0.574, abs=0.1)
     untaught = inference.run_chains(kernel, 50, initial=first.last, warmup=0, progress=False)
     assert untaught.adapted["scale"] is None and untaught.stats["acceptance"].mean() < 0.1
+
+
+def test_what_another_kernel_has_learnt_is_not_taken_over():
+    """It then warms up anew, from where the other stopped."""
+    mala = partial(inference.MALA, log_density=scaled)
+    first = run(mala(), 5, warmup=60)
+    others = {
+        "of another kind": KERNELS["hmc"](log_density=scaled),
+        "dense": mala(dense=True),
+        "of other sites": mala(sites=["x"]),
+        "in a cycle": inference.Cycle([mala()]),
+    }
+    for name, kernel in others.items():
+        on = inference.run_chains(kernel, 5, initial=first, progress=False)
+        assert on.warmup == (0 if name == "of other sites" else 5), name
+    fewer = replace(first, last={"x": first.last["x"][:4]})
+    assert inference.run_chains(mala(), 5, initial=fewer, progress=False).warmup == 5
+    cycle = run(inference.Cycle([mala()]), 5, warmup=60)
+    assert inference.run_chains(mala(), 5, initial=cycle, progress=False).warmup == 5
+    assert inference.run_chains(inference.Cycle([mala()]), 5, initial=cycle, progress=False).warmup == 0
+    unfinished = replace(first, adapted={**first.adapted, "finished": False})
+    assert inference.run_chains(mala(), 5, initial=unfinished, progress=False).warmup == 5
+
+
+def test_kernels_can_be_copied_after_a_run():
+    kernel = inference.RandomWalkMetropolis(log_density=scaled)
+    run(kernel, 5, chains=1)
+    assert torch.equal(run(copy.deepcopy(kernel), 5).samples["x"], run(kernel, 5).samples["x"])
 
 
 def test_switches_leave_what_they_name_as_it_is():

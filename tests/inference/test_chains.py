@@ -225,6 +225,8 @@ START = {"n": torch.zeros(3, dtype=torch.int64), "even": torch.ones(3, 2) > 0}
         ({"sites": []}, "sites to be a list of some of n, even, got none"),
         ({"seed": "one"}, "seed to be an integer, or one for each chain, got 'one'"),
         ({"seed": []}, "a seed for each chain, got none"),
+        ({"seed": [0.5, 0.7]}, r"seed to be an integer, or one for each chain, got \[0\.5, 0\.7\]"),
+        ({"seed": 2**70}, "a seed of 64 bits, got 1180591620717411303424"),
         ({"seed": [1, 2], "num_chains": 3}, "seeds of 3 chains, got 2"),
         ({"seed": [1, 2], "initial": START}, "seeds of 3 chains, got 2"),
         ({"target_r_hat": 1.0}, "target_r_hat to be a number above 1, got 1.0"),
@@ -273,6 +275,19 @@ def test_a_chain_with_a_seed_of_its_own_draws_what_it_draws_alone(kernel):
             assert torch.equal(value[0], together.stats[name][chain])
 
 
+def test_seeds_may_be_numbers_of_any_library_and_a_mixture_chooses_for_all():
+    parts = [inference.RandomWalkMetropolis(log_density=quartic), inference.MALA(log_density=quartic)]
+    mixture = inference.Mixture(parts)
+    for seeds in ([1, 2], [1, 2, 3]):
+        start = {"x": NORMAL["x"][: len(seeds)]}
+        drawn = run(mixture, 6, initial=start, seed=[torch.tensor(each) for each in seeds])
+        assert drawn.seed == tuple(seeds)
+    one = run(parts[0], 3, initial=NORMAL, seed=torch.tensor(5))
+    assert one.seed == 5 and torch.equal(
+        one.samples["x"], run(parts[0], 3, initial=NORMAL, seed=5).samples["x"]
+    )
+
+
 def test_starts_are_drawn_by_the_seed_of_the_chain():
     def program():
         pyro.sample("x", dist.Normal(torch.zeros(2), 1.0).to_event(1))
@@ -314,6 +329,8 @@ def test_a_run_stops_as_soon_as_the_targets_are_reached():
     apart = {"x": torch.linspace(-9, 9, 8)}
     mixed = run(kernel, 20_000, initial=apart, warmup=0, target_r_hat=1.01)
     assert mixed.reached and worst_figures(mixed.samples)[0] <= 1.01 and mixed.num_draws > 100
+    stopped = run(Counter(stop_at=8), 50, num_chains=2, warmup=0, target_ess=10)
+    assert stopped.interrupted and stopped.reached is False
     short = run(kernel, 50, initial=apart, warmup=0, target_r_hat=1.01, target_ess=10)
     assert short.reached is False and short.num_draws == 50 and "not enough" in str(short)
 

@@ -352,3 +352,12 @@ def test_the_worst_come_in_turn_and_constant_ones_never():
     assert {row.name for _, row in worst_series({"v": v, "x": x}, 2)} == {"v[2]", "x"}
     assert len(worst_series({"v": v, "x": x}, 1)) == 1
     assert worst_series({"v": torch.ones(4, 10)}, 5) == []
+
+
+def test_heavy_tails_do_not_hide_chains_that_disagree():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 2000, 5, generator=generator).double()
+    x[..., 0] = torch.tan(torch.pi * (torch.rand(4, 2000, generator=generator).double() - 0.5))  # Cauchy
+    x[2:, :, 0] += 1.5
+    largest, least = inference.diagnostics.worst_figures({"x": x})
+    assert largest > 1.03 and least < 200

@@ -138,6 +138,41 @@ def test_one_chain_of_a_program_that_does_not_broadcast():
         inference.run_chains(inference.Gibbs(one_by_one), 2, X, num_chains=2, progress=False)
 
 
+def test_what_ties_entries_together_at_other_states_is_seen_too():
+    """At the start of the chains nothing does: a coefficient is zero, a gate shut, a value never next."""
+    covariates = torch.tensor([[1.0, 0.5], [0.2, -1.0], [1.5, 0.3]])
+
+    def spike_and_slab(x):
+        with pyro.plate("coefficients", 2):
+            z = pyro.sample("z", dist.Bernoulli(0.5))
+            b = pyro.sample("b", dist.Normal(0.0, 1.0))
+        loc = ((z * b).unsqueeze(-2) * covariates).sum(-1)
+        with pyro.plate("data", 3):
+            pyro.sample("y", dist.Normal(loc, 0.5), obs=torch.tensor([1.0, 0.5, 2.0]))
+
+    def gate(x):
+        g = pyro.sample("g", dist.Bernoulli(0.1))
+        with pyro.plate("data", 2):
+            z = pyro.sample("z", dist.Bernoulli(0.5))
+        pyro.factor("both", 5 * g * (z[..., :1] == z[..., 1:]).squeeze(-1))
+
+    def third(x):
+        with pyro.plate("data", 2):
+            z = pyro.sample("z", dist.Categorical(torch.ones(3)))
+        pyro.factor("both", -5.0 * ((z == 2).all(-1, keepdim=True)))
+
+    slab = inference.Gibbs(spike_and_slab, sites=["z"])
+    start = {"z": torch.zeros(4, 2), "b": torch.zeros(4, 2)}
+    inference.run_chains(slab, 2, X, initial=start, warmup=0, progress=False)
+    assert slab.independent == {"z": False}
+    shut = inference.Gibbs(third)
+    inference.run_chains(shut, 2, X, initial={"z": torch.zeros(8, 2).long()}, warmup=0, progress=False)
+    assert shut.independent == {"z": False}
+    gated = inference.Gibbs(gate)
+    inference.run_chains(gated, 2, X, num_chains=1, warmup=0, progress=False)
+    assert not gated.independent["z"]
+
+
 def test_a_sweep_leaves_the_joint_of_a_machine_as_it_is():
     machine = zoo.DBM((2, 2), (3, 2))
     with torch.no_grad():
