@@ -162,7 +162,7 @@ def run_chains(
     module = kernel.module if kernel.module is not None else nn.Module()
     placed = [*module.parameters(), *args, *(state.values() if isinstance(state, dict) else ())]
     device = next((each.device for each in placed if isinstance(each, Tensor)), None)
-    done, interrupted = 0, False
+    interrupted = False
     with ExitStack() as stack:
         stack.enter_context(restored_modes(module))
         stack.enter_context(forked_rng(device))
@@ -184,8 +184,7 @@ def run_chains(
         if goes_on:
             kernel.adopt(adapted)
         kept = _sites(kernel, state, sites)
-        samples: dict[str, Tensor] = {}
-        stats: dict[str, Tensor] = {}
+        record = _Record(num_draws, num_chains)
         total = warmup + num_draws * thin
         bar = stack.enter_context(show_progress("drawing", total, enabled=progress))
         if seeds is not None:
@@ -201,40 +200,19 @@ def run_chains(
                     stack.enter_context(pyro.validation_enabled(False))
                 if step >= warmup and (step - warmup + 1) % thin == 0:
                     values = kernel.constrain({name: state[name] for name in kept})
-                    told = kernel.stats(state)
-                    for name, value in told.items():
-                        if value.shape != (num_chains,):
-                            raise ValueError(
-                                f"expected {name} of shape ({num_chains},), got {tuple(value.shape)}"
-                            )
-                    if done and told.keys() != stats.keys():
-                        raise ValueError(
-                            f"expected {', '.join(stats) or 'no statistics'} of every draw, got "
-                            f"{', '.join(told) or 'none'}"
-                        )
-                    if not done:
-                        samples = {name: _room(num_draws, value) for name, value in values.items()}
-                        stats = {name: _room(num_draws, value) for name, value in told.items()}
-                    for name, value in values.items():
-                        samples[name][:, done] = value
-                    for name, value in told.items():
-                        stats[name][:, done] = value
-                    done += 1
-                    if targets and (done >= check or done == num_draws):
-                        check = max(done + 1, int(BETWEEN_CHECKS * done))
-                        drawn = {name: room[:, :done] for name, room in samples.items()}
-                        reached = _is_enough(drawn, target_r_hat, target_ess)
+                    record.add(values, kernel.stats(state))
+                    if targets and (record.done >= check or record.done == num_draws):
+                        check = max(record.done + 1, int(BETWEEN_CHECKS * record.done))
+                        reached = _is_enough(record.samples, target_r_hat, target_ess)
                 bar.advance()
                 if reached:
                     break
         except KeyboardInterrupt:
             interrupted = True
         last = kernel.constrain(state)
-        if not done:
-            samples = {name: _room(num_draws, last[name]) for name in kept}
         return Draws(
-            samples={name: room[:, :done] for name, room in samples.items()},
-            stats={name: room[:, :done] for name, room in stats.items()},
+            samples=record.samples or {name: _room(0, last[name]) for name in kept},
+            stats=record.stats,
             last=last,
             warmup=warmup,
             thin=thin,
@@ -244,6 +222,43 @@ def run_chains(
             dims={name: list(names) for name, names in kernel.dims.items()},
             adapted=kernel.adapted,
         )
+
+
+class _Record:
+    """Where draws are kept, and what the kernel tells of each; empty until the first."""
+
+    def __init__(self, num_draws: int, num_chains: int) -> None:
+        self.num_draws, self.num_chains, self.done = num_draws, num_chains, 0
+        self._samples: dict[str, Tensor] = {}
+        self._stats: dict[str, Tensor] = {}
+
+    def add(self, values: State, told: dict[str, Tensor]) -> None:
+        for name, value in told.items():
+            if value.shape != (self.num_chains,):
+                raise ValueError(f"expected {name} of shape ({self.num_chains},), got {tuple(value.shape)}")
+        if not self.done:
+            self._samples = {name: _room(self.num_draws, value) for name, value in values.items()}
+            self._stats = {name: _room(self.num_draws, value) for name, value in told.items()}
+        elif told.keys() != self._stats.keys():
+            raise ValueError(
+                f"expected {', '.join(self._stats) or 'no statistics'} of every draw, got "
+                f"{', '.join(told) or 'none'}"
+            )
+        for rooms, found in ((self._samples, values), (self._stats, told)):
+            for name, value in found.items():
+                rooms[name][:, self.done] = value
+        self.done += 1
+
+    @property
+    def samples(self) -> dict[str, Tensor]:
+        return self._drawn(self._samples)
+
+    @property
+    def stats(self) -> dict[str, Tensor]:
+        return self._drawn(self._stats)
+
+    def _drawn(self, rooms: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: room[:, : self.done] for name, room in rooms.items()} if self.done else {}
 
 
 def chain_seeds(seed: int, num: int) -> list[int]:
@@ -264,7 +279,7 @@ def _seeds(seed: Any) -> tuple[int | tuple[int, ...], list[int] | None]:
     """A seed as it is kept, and one for each chain where there are."""
     several = isinstance(seed, Sequence) and not isinstance(seed, str)
     try:
-        seeds = [index(each) for each in (seed if several else [seed])]
+        seeds = [int(index(each)) for each in (seed if several else [seed])]
     except TypeError:
         raise ValueError(f"expected seed to be an integer, or one for each chain, got {seed!r}") from None
     if not seeds:

@@ -459,7 +459,7 @@ def samplers() -> list[str]:
         f"| {len(broken)} kernels broken on purpose (always accepting, a wrong ratio, a stale gradient, …) "
         f"| | | {least:.1f} to {most:.0f}; the same ones unbroken {sound:.1f} at most |",
         "",
-        "| unadjusted Langevin: E[x²] of a Gaussian in 2 dimensions, exact 2 | bias | foretold for ε |",
+        "| unadjusted Langevin, a Gaussian of 2 dimensions, E[x_1² + x_2²] = 2 | bias | foretold for ε |",
         "|---|---|---|",
     ]
     for row in langevin["rows"]:
