@@ -73,9 +73,9 @@ def to_arviz(
         An ``arviz.InferenceData``; from ArviZ 1.0 on, an ``xarray.DataTree``.
 
     Raises:
-        ValueError: If names are given for what there is not, not one for each dimension, or twice for other
-            sizes; if something is asked for that takes a program, and there is none; or the draws lack a
-            latent site of it, or are of another shape.
+        ValueError: If a site is called ``chain`` or ``draw``; if names are given for what there is not, not
+            one for each dimension, or twice for other sizes; if something is asked for that takes a program,
+            and there is none; or the draws lack a latent site of it, or are of another shape.
 
     References:
         | InferenceData schema specification (ArviZ), https://python.arviz.org
@@ -94,6 +94,9 @@ def to_arviz(
     """
     if not isinstance(prior, int) or isinstance(prior, bool) or prior < 0:
         raise ValueError(f"expected prior to be a number of draws, 0 for none, got {prior!r}")
+    taken = [name for name in draws.samples if name in ("chain", "draw")]
+    if taken:
+        raise ValueError(f"expected no site by the name of a dimension of ArviZ's, got {taken[0]}: rename it")
     groups = {"posterior": dict(draws.samples), "sample_stats": _statistics(draws)}
     shapes = {name: value.shape[2:] for name, value in draws.samples.items()}
     known = dict(draws.dims)

@@ -110,7 +110,8 @@ def run_chains(
     Args:
         kernel: For instance an `inference.MALA`.
         num_draws: Draws of each chain to keep, at least 1; with a target, at most so many.
-        *args: What the kernel's program is called with: splits of `zoo.load`, tensors or what it takes.
+        *args: What the kernel's program is called with: splits of `zoo.load`, tensors or what it takes. Give
+            it what it takes by keyword with `functools.partial`.
         num_chains: How many; left out, as many as ``initial`` or ``seed`` has, or 16 (4 of Pyro's own).
         warmup: Transitions before the first draw, in which kernels adapt; left out, as many as the draws
             take, and none where the chains go on with what another run has taught.

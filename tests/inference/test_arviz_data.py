@@ -507,3 +507,11 @@ def test_what_cannot_be_drawn_is_refused():
         inference.to_arviz(draws, loose, X[0], posterior_predictive=True)
     with pytest.raises(ValueError, match="a program that observes something, to predict, got none"):
         inference.to_arviz(draws, nothing, posterior_predictive=True)
+
+
+@pytest.mark.parametrize("name", ["chain", "draw"])
+def test_a_site_by_the_name_of_a_dimension_is_refused(name):
+    x = torch.randn(2, 5)
+    draws = inference.Draws({name: x}, {}, {name: x[:, -1]}, warmup=0, thin=1, seed=0)
+    with pytest.raises(ValueError, match=f"no site by the name of a dimension of ArviZ's, got {name}"):
+        inference.to_arviz(draws)
