@@ -127,28 +127,8 @@ class DensityKernel(Kernel):
 
     @override
     def prepare(self, state: State) -> State:
-        state = super().prepare(state)
+        state = self._checked(super().prepare(state))
         assert self.density is not None
-        if isinstance(self.density, ProgramDensity):
-            sites = self.density.program.sites
-            for name in self.density.program.latent:
-                transform = self.transforms[name] if name in self.transforms else None
-                shape = transform.forward_shape(sites[name].shape) if transform else sites[name].shape
-                if name not in state or state[name].shape[1:] != shape:
-                    came = tuple(state[name].shape[1:]) if name in state else "none"
-                    raise ValueError(
-                        f"expected values of {name} of shape {tuple(shape)} by chain, got {came}"
-                    )
-            for name in self.density.program.latent:
-                expected, came = sites[name].value.dtype, state[name].dtype
-                if came.is_floating_point != expected.is_floating_point:
-                    raise ValueError(f"expected values of {name} in {expected}, got {came}")
-            state = {name: state[name] for name in self.density.program.latent}
-        else:
-            unknown = [name for name in self.support or {} if name not in state]
-            if unknown:
-                raise ValueError(f"expected supports of some of {', '.join(state)}, got {unknown[0]}")
-            self._choose({name: not value.is_floating_point() for name, value in state.items()})
         self.layout = None if self.moves_discrete else Layout(state, self.moved)
         place = self.at(state)
         good = place.log_density.isfinite()
@@ -159,12 +139,32 @@ class DensityKernel(Kernel):
                 "expected chains to start where the log-density and its gradient are finite, got "
                 f"{int((~good).sum())} of {len(good)} that do not: {self.density.explain(state)}"
             )
-        if not torch.equal(place.log_density, self._computed(state, place.x).log_density):
+        again = self._computed(state, place.x).log_density
+        if not torch.allclose(place.log_density, again, rtol=1e-6, atol=1e-6):
             raise ValueError(
                 "expected a log-density that is the same each time, got two for one state: does something in "
                 "it draw numbers that are no site, as dropout does?"
             )
         return state
+
+    def _checked(self, state: State) -> State:
+        """The sites that there are, each of the shape and kind that it should have."""
+        if not isinstance(self.density, ProgramDensity):
+            unknown = [name for name in self.support or {} if name not in state]
+            if unknown:
+                raise ValueError(f"expected supports of some of {', '.join(state)}, got {unknown[0]}")
+            self._choose({name: not value.is_floating_point() for name, value in state.items()})
+            return state
+        for name in self.density.program.latent:
+            site, transform = self.density.program.sites[name], self.density.transforms.get(name)
+            shape = transform.forward_shape(site.shape) if transform else site.shape
+            if name not in state or state[name].shape[1:] != shape:
+                came = tuple(state[name].shape[1:]) if name in state else "none"
+                raise ValueError(f"expected values of {name} of shape {tuple(shape)} by chain, got {came}")
+            expected, came = site.value.dtype, state[name].dtype
+            if came.is_floating_point != expected.is_floating_point:
+                raise ValueError(f"expected values of {name} in {expected}, got {came}")
+        return {name: state[name] for name in self.density.program.latent}
 
     def at(self, state: State) -> Place:
         """The place of a state: kept from the last time where no site has changed since."""
