@@ -54,19 +54,23 @@ class Cycle(Kernel):
         self.module = nn.ModuleList(modules) if modules else None
         # Pyro's MCMC asks for a program, to know the transforms of chains that run in other processes.
         self.model = next((each.model for each in kernels if getattr(each, "model", None) is not None), None)
-        self.transforms: dict[str, Any] = {}
+        # Those of a program are known when it has run; MCMC then asks for them.
+        unknown = any(kernel.transforms is None for kernel in kernels)
+        self.transforms = None if unknown else self._all_transforms()
         self._steps = self._warmup = 0
 
     @override
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         self._steps, self._warmup = 0, warmup_steps
-        self.transforms = {}
         for kernel in self.kernels:
             kernel.apart = self.apart
             takes_them = getattr(kernel, "model", None) is not None
             kernel.setup(warmup_steps, *(args if takes_them else ()), **(kwargs if takes_them else {}))
-            self.transforms |= kernel.transforms or {}
+        self.transforms = self._all_transforms()
         self.dims = {name: names for kernel in self.kernels for name, names in kernel.dims.items()}
+
+    def _all_transforms(self) -> dict[str, Any]:
+        return {name: each for kernel in self.kernels for name, each in (kernel.transforms or {}).items()}
 
     @override
     def start(self, num: int) -> State:

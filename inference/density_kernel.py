@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from inference.density import FunctionDensity, Layout, LogDensity, ProgramDensity, State
-from inference.kernels import Kernel
+from inference.kernels import Kernel, OwnType
 from inference.program import Program, unpacked
 
 
@@ -90,8 +90,10 @@ class DensityKernel(Kernel):
             return
         args = unpacked(args)
         density = ProgramDensity(self.model, args, kwargs)
-        self.density, self.transforms = density, density.transforms
         program = density.program
+        types = {name: program.sites[name].value.dtype for name in program.latent}
+        own = {name: OwnType(dtype) for name, dtype in types.items() if not dtype.is_floating_point}
+        self.density, self.transforms = density, {**own, **density.transforms}
         self.dims = {name: program.sites[name].dims(name) for name in program.latent}
         self._choose({name: program.sites[name].discrete for name in program.latent})
 

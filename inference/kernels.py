@@ -86,7 +86,7 @@ class Kernel(MCMCKernel):
         """The state of values in the sites' own spaces."""
         moved = self.transforms or {}
         for name in moved.keys() & values.keys():
-            if not values[name].is_floating_point() and not isinstance(moved[name], _OwnType):
+            if not values[name].is_floating_point() and not isinstance(moved[name], OwnType):
                 raise ValueError(
                     f"expected values of {name} as floating point numbers, got {values[name].dtype}"
                 )
@@ -132,9 +132,7 @@ class Kernel(MCMCKernel):
     def initial_params(self) -> State:
         """Where the chains of the run start: what was set, else one chain from `start`."""
         state = self.prepare(self._initial if self._initial is not None else self.start(1))
-        types = {
-            name: _OwnType(value.dtype) for name, value in state.items() if not value.is_floating_point()
-        }
+        types = {name: OwnType(value.dtype) for name, value in state.items() if not value.is_floating_point()}
         self.transforms = {**types, **(self.transforms or {})}
         return state
 
@@ -143,13 +141,14 @@ class Kernel(MCMCKernel):
         self._initial = params
 
 
-class _OwnType:
-    """Gives what Pyro's MCMC has made a float its own type again."""
+class OwnType:
+    """Gives what Pyro's MCMC has made a float its own type again; for our own chains it changes nothing."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
 
     def __call__(self, value: Tensor) -> Tensor:
+        """The value as it is."""
         return value
 
     def inv(self, value: Tensor) -> Tensor:

@@ -151,6 +151,25 @@ def test_pyros_mcmc_gives_values_in_their_own_space_and_type():
     assert (samples["rate"] > 0).all()
 
 
+def test_processes_of_pyros_know_the_transforms_of_kernels_that_run_elsewhere():
+    def program():
+        k = pyro.sample("k", dist.Categorical(torch.tensor([0.2, 0.3, 0.5])))
+        pyro.sample("rate", dist.Gamma(1.0 + k, 1.0))
+
+    parts = [inference.Gibbs(program, sites=["k"]), inference.MALA(program, sites=["rate"])]
+    for kernel in (inference.Cycle(parts), *parts):
+        mcmc = MCMC(kernel, num_samples=1, warmup_steps=0, disable_progbar=True)
+        mcmc._set_transforms()  # as it does in the process that collects what others have drawn
+        assert mcmc.transforms["rate"].inv(torch.tensor(-3.0)) > 0
+        assert mcmc.transforms["k"].inv(torch.tensor(2.0)).dtype == torch.int64
+    free = inference.MALA(log_density=lambda s: -(s["x"] ** 2))
+    assert (
+        inference.Cycle([free]).transforms
+        == {}
+        == inference.Cycle([inference.BlockGibbs({"x": len})]).transforms
+    )
+
+
 def test_what_a_part_does_not_move_is_the_same_to_the_bit():
     only = inference.Cycle([inference.Gibbs(clusters, sites=["z"])])
     start = {"scale": torch.rand(50) + 0.1, "z": torch.zeros(50, 4)}
