@@ -163,11 +163,8 @@ def test_processes_of_pyros_know_the_transforms_of_kernels_that_run_elsewhere():
         assert mcmc.transforms["rate"].inv(torch.tensor(-3.0)) > 0
         assert mcmc.transforms["k"].inv(torch.tensor(2.0)).dtype == torch.int64
     free = inference.MALA(log_density=lambda s: -(s["x"] ** 2))
-    assert (
-        inference.Cycle([free]).transforms
-        == {}
-        == inference.Cycle([inference.BlockGibbs({"x": len})]).transforms
-    )
+    for kernel in (free, inference.BlockGibbs({"x": len})):
+        assert inference.Cycle([kernel]).transforms == {}
 
 
 def test_what_a_part_does_not_move_is_the_same_to_the_bit():
