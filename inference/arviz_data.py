@@ -4,21 +4,19 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pyro.distributions import Unit
 from torch import Tensor
 
 from inference.batched_program import BatchedProgram, Site
 from inference.chains import Draws, chain_seeds
-from inference.program import Program, constants, forked_rng, own_store, restored_modes, unpacked
+from inference.checkpoint import replaced_atomically
+from inference.program import Program, as_found, is_factor, unpacked
 
 IN_ARVIZ = {"acceptance": "acceptance_rate", "divergent": "diverging", "hamiltonian": "energy"}
 """What ArviZ's schema calls a statistic; others keep their names."""
@@ -156,17 +154,8 @@ def save_netcdf(data: Any, path: str | os.PathLike[str]) -> None:
         >>> arviz.from_netcdf(folder / "draws.nc").posterior["v"].shape
         (10, 50, 4, 4)
     """
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    try:
+    with replaced_atomically(path) as part:
         data.to_netcdf(str(part), engine="h5netcdf")
-        with open(part, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
-        raise
 
 
 def import_arviz() -> Any:
@@ -210,23 +199,15 @@ def _of_program(
     """The groups that take a program, and the sites that are in them."""
     args = unpacked(args)
     module = Program.of(program)
-    placed = [*module.parameters(), *args, *draws.samples.values()]
-    device = next((each.device for each in placed if isinstance(each, Tensor)), None)
     groups: dict[str, dict[str, Tensor]] = {}
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(restored_modes(module))
-        stack.enter_context(forked_rng(device))
-        stack.enter_context(constants(module))
-        stack.enter_context(own_store(module))
-        module.eval()
+    with torch.no_grad(), as_found(module, *args, *draws.samples.values()):
         torch.manual_seed(seed)
         of_prior, of_posterior = chain_seeds(seed, 2)
         batched = BatchedProgram(module.model, args)
         observed = {
             name: _whole(batched.sites[name])
             for name in batched.observed
-            if not _is_factor(batched.sites[name])
+            if not is_factor(batched.sites[name].distribution)
         }
         sites = {name: site for name, site in batched.sites.items() if name in batched.latent} | observed
         values = _given(draws, batched)
@@ -274,14 +255,6 @@ def _given(draws: Draws, program: BatchedProgram) -> dict[str, Tensor]:
         if came != expected:
             raise ValueError(f"expected draws of {name} of shape {expected}, got {came}: of another program?")
     return {name: value.flatten(0, 1) for name, value in found.items()}
-
-
-def _is_factor(site: Site) -> bool:
-    """Whether it is a ``pyro.factor``, which is no data."""
-    distribution = site.distribution
-    while hasattr(distribution, "base_dist"):
-        distribution = distribution.base_dist
-    return isinstance(distribution, Unit)
 
 
 def _whole(site: Site) -> Site:

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from inference.chains import Draws, chain_seeds
 from inference.density import State
+from inference.diagnostics import entry_name
 from inference.kernels import Kernel
-from inference.program import Program, check_counts, copied_store
+from inference.program import Program, as_found, check_counts, copied_store
 from inference.progress import progress as show_progress
-from inference.simulated import LEVEL, SHOWN, Joint, as_found, entry_name
+from inference.simulated import LEVEL, SHOWN, Joint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -243,7 +244,7 @@ def simulation_based_calibration(
     if replications < LEAST_REPLICATIONS:
         raise ValueError(f"expected at least {LEAST_REPLICATIONS} replications, got {replications}")
     posterior = Program.of(program)
-    with as_found(posterior, args):
+    with as_found(posterior, *args):
         for_truth, for_chains, for_ties, *for_each = chain_seeds(seed, 3 + replications)
         torch.manual_seed(for_truth)
         joint = Joint(posterior.model, args)

@@ -19,6 +19,7 @@ from inference.diagnostics import (
     Row,
     figures_of,
     pooled_autocorrelation,
+    sites_of,
     worst_series,
 )
 from inference.program import check_counts
@@ -83,13 +84,7 @@ def plot_chains(
         ['trace.png', 'rank.png', 'autocorrelation.png']
     """
     check_counts(most=most)
-    names = list(draws.samples) if sites is None else list(sites)
-    unknown = [name for name in names if name not in draws.samples]
-    if unknown or isinstance(sites, str):
-        raise ValueError(
-            f"expected sites to be a list of some of {', '.join(draws.samples)}, got "
-            f"{sites if isinstance(sites, str) else unknown[0]}"
-        )
+    names = sites_of(draws, sites)
     if draws.num_draws < LEAST_DRAWS:
         raise ValueError(
             f"expected {LEAST_DRAWS} draws of each chain or more, to plot, got {draws.num_draws}: draw more"

@@ -14,15 +14,7 @@ from torch import Tensor, nn
 from inference.chain_seeds import SeededByChain
 from inference.density import State
 from inference.kernels import Kernel
-from inference.program import (
-    Program,
-    constants,
-    copied_store,
-    forked_rng,
-    own_store,
-    restored_modes,
-    unpacked,
-)
+from inference.program import as_found, unpacked
 from inference.progress import progress as show_progress
 from inference.pyro_kernels import InTurn
 
@@ -161,17 +153,12 @@ def run_chains(
         raise ValueError("expected several chains, so that they can be compared by target_r_hat, got 1")
     args = unpacked(args)
     module = kernel.module if kernel.module is not None else nn.Module()
-    placed = [*module.parameters(), *args, *(state.values() if isinstance(state, dict) else ())]
-    device = next((each.device for each in placed if isinstance(each, Tensor)), None)
+    values = state.values() if isinstance(state, dict) else ()
     interrupted = False
     with ExitStack() as stack:
-        stack.enter_context(restored_modes(module))
-        stack.enter_context(forked_rng(device))
-        stack.enter_context(constants(module))
-        stack.enter_context(own_store(module) if isinstance(module, Program) else copied_store())
+        stack.enter_context(as_found(module, *args, *values))
         stack.enter_context(pyro.validation_enabled(True))
         stack.callback(kernel.cleanup)
-        module.eval()
         torch.manual_seed(seed if isinstance(seed, int) else seed[0])
         kernel.apart = seeds is not None
         kernel.setup(warmup, *args)

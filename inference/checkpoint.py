@@ -2,12 +2,35 @@
 
 import io
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+
+
+@contextmanager
+def replaced_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a path beside the file's, to write to; what is there at the end takes the file's place at once.
+
+    Args:
+        path: Of the file; its folder must exist.
+
+    Raises:
+        OSError: If the disk is full or the folder cannot be written; the old file is still there.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | Callable[[], bytes]) -> None:
@@ -20,18 +43,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | Callable[[], by
     Raises:
         OSError: If the disk is full or the folder cannot be written; the old file is still there.
     """
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data() if callable(data) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
-        raise
+    with replaced_atomically(path) as part:
+        part.write_bytes(data() if callable(data) else data)
 
 
 def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:

@@ -131,13 +131,7 @@ def diagnose(
         >>> [row.name for row in diagnosis.rows][:2], diagnosis.problems
         (['energy', 'mean(v)'], ())
     """
-    names = list(draws.samples) if sites is None else list(sites)
-    unknown = [name for name in names if name not in draws.samples]
-    if unknown or isinstance(sites, str):
-        raise ValueError(
-            f"expected sites to be a list of some of {', '.join(draws.samples)}, got "
-            f"{sites if isinstance(sites, str) else unknown[0]}"
-        )
+    names = sites_of(draws, sites)
     if worst < 0:
         raise ValueError(f"expected worst to be at least 0, got {worst}")
     rows: list[Row] = []
@@ -173,7 +167,7 @@ def diagnose(
         if not (still and (entries != entries[:1, :1]).any()):  # that of a simplex, say, tells nothing
             series.append((f"mean({name})", mean))
         found, constant = _worst_entries(entries, worst)
-        series += [(_entry(name, entry, shape), entries[..., entry]) for entry in found]
+        series += [(entry_name(name, entry, shape), entries[..., entry]) for entry in found]
         if constant:
             notes.append(f"{constant:,} of {shape.numel():,} entries of {name} are the same in all draws")
     for name, values in series:
@@ -192,6 +186,22 @@ def diagnose(
                     f"energy, {time:.1f} draws each; run longer, or thin more"
                 )
     return Diagnosis(tuple(rows), tuple(problems), tuple(notes), chains, length, autocorrelation, time)
+
+
+def sites_of(draws: Draws, sites: Sequence[str] | None) -> list[str]:
+    """The names of the sites to look at, all that were kept where none are given.
+
+    Raises:
+        ValueError: If one is unknown.
+    """
+    names = list(draws.samples) if sites is None else list(sites)
+    unknown = [name for name in names if name not in draws.samples]
+    if unknown or isinstance(sites, str):
+        raise ValueError(
+            f"expected sites to be a list of some of {', '.join(draws.samples)}, got "
+            f"{sites if isinstance(sites, str) else unknown[0]}"
+        )
+    return names
 
 
 def worst_figures(samples: Mapping[str, Tensor]) -> tuple[float, float]:
@@ -234,7 +244,7 @@ def worst_series(samples: Mapping[str, Tensor], most: int) -> list[tuple[Tensor,
         entries = value.flatten(2) if value.dim() > 2 else value.unsqueeze(-1)
         for order, found in zip(by_figure, _suspects(entries, most), strict=True):
             for entry, badness in found:
-                called = name if value.dim() == 2 else _entry(name, entry, value.shape[2:])
+                called = entry_name(name, entry, value.shape[2:])
                 order.append((badness, called, entries[..., entry]))
     in_turn = zip(*(sorted(order, key=lambda each: -each[0]) for order in by_figure), strict=True)
     chosen = {called: series for pair in in_turn for _, called, series in pair}
@@ -376,8 +386,10 @@ def _worst_entries(entries: Tensor, worst: int) -> tuple[list[int], int]:
     return r_hat.argsort(descending=True, stable=True)[: min(worst, num - still)].tolist(), still
 
 
-def _entry(name: str, entry: int, shape: torch.Size) -> str:
-    """The name of an entry, by its indices."""
+def entry_name(name: str, entry: int, shape: torch.Size) -> str:
+    """The name of an entry of a site, by its indices."""
+    if not shape:
+        return name
     return f"{name}[{', '.join(str(int(index)) for index in np.unravel_index(entry, tuple(shape)))}]"
 
 

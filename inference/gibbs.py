@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from inference.kernels import Kernel, State
+from inference.program import base_of
 
 Conditional = Callable[[State], Distribution | Tensor]
 """A site given the others: its distribution, or a draw from it."""
@@ -250,10 +251,3 @@ def _as_tensor(name: str, given: Any, current: Tensor) -> Tensor:
         return value.to(current.dtype)
     whole = not (value.dtype == torch.bool or value.is_floating_point() or value.is_complex())
     return value.to(current.dtype) if whole and current.dtype != torch.bool else value
-
-
-def base_of(distribution: Any) -> Any:
-    """What is beneath `to_event`, masks and expansions."""
-    while hasattr(distribution, "base_dist") and not hasattr(distribution, "transforms"):
-        distribution = distribution.base_dist
-    return distribution

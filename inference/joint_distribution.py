@@ -13,10 +13,11 @@ from torch import Tensor
 
 from inference.chains import chain_seeds, run_chains
 from inference.density import State
+from inference.diagnostics import entry_name
 from inference.kernels import Kernel
-from inference.program import Program, check_counts
+from inference.program import Program, as_found, check_counts
 from inference.progress import progress as show_progress
-from inference.simulated import LEVEL, SHOWN, Joint, as_found, entry_name
+from inference.simulated import LEVEL, SHOWN, Joint
 
 EXACT = 10
 """Times as many exact draws as chains, to compare these with."""
@@ -137,7 +138,7 @@ def joint_distribution_test(
     if not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 0:
         raise ValueError(f"expected warmup to be an integer of at least 0, got {warmup!r}")
     tested = Program.of(program)
-    with as_found(tested, args), ExitStack() as stack:
+    with as_found(tested, *args), ExitStack() as stack:
         for_exact, for_warmup, for_chains = chain_seeds(seed, 3)
         torch.manual_seed(for_exact)
         joint = Joint(tested.model, args)

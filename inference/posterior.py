@@ -18,8 +18,8 @@ from inference.objectives import check_items
 from inference.program import (
     Program,
     Structure,
+    as_found,
     check_counts,
-    constants,
     forked_rng,
     is_enumerated,
     log_prob,
@@ -123,8 +123,7 @@ def nuts(
     tensors = [arg for arg in args if isinstance(arg, Tensor)]
     if tensors and len(tensors) == len(args):
         check_items(posterior.source[0], *tensors)
-    with forked_rng(), restored_modes(posterior), constants(posterior), own_store(posterior):
-        posterior.eval()
+    with as_found(posterior, *args):
         kept = _sites(posterior.model, args, sites)
         kernel = InTurn(NUTS(posterior.model, **options), chain_seeds(seed, num_chains), posterior)
     return run_chains(
@@ -203,13 +202,8 @@ def posterior_draws(guide: Any, num_draws: int, *args: Any, seed: int = 0) -> Dr
     program = getattr(guide, "program", getattr(guide, "guide", guide))
     program = program if isinstance(program, Program) else Program(_nothing, guide)
     args = unpacked(args)
-    device = next(
-        (each.device for each in (*program.parameters(), *args) if isinstance(each, Tensor)),
-        None,
-    )
     drawn: dict[str, list[Tensor]] = {}
-    with forked_rng(device), restored_modes(program), own_store(program), torch.no_grad():
-        program.eval()
+    with as_found(program, *args), torch.no_grad():
         torch.manual_seed(seed)
         for _ in range(num_draws):
             for name, site in sample_sites(poutine.trace(program.guide).get_trace(*args)).items():

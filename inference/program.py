@@ -10,6 +10,7 @@ from typing import Any, Self
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import Unit
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
@@ -282,6 +283,34 @@ def copied_store() -> Iterator[None]:
     store = pyro.get_param_store()
     with store.scope(store.get_state()), pyro.validation_enabled(False):
         yield
+
+
+@contextmanager
+def as_found(module: nn.Module, *values: Any) -> Iterator[None]:
+    """Evaluation mode inside; generators, modes, parameters and Pyro's store are left as they were.
+
+    Args:
+        module: The program's, or one that holds its parameters.
+        *values: What it is run with: where no parameters tell the device, the tensors among them do.
+    """
+    placed = (*module.parameters(), *values)
+    device = next((each.device for each in placed if isinstance(each, Tensor)), None)
+    store = own_store(module) if isinstance(module, Program) else copied_store()
+    with forked_rng(device), restored_modes(module), constants(module), store:
+        module.eval()
+        yield
+
+
+def base_of(distribution: Any) -> Any:
+    """What is beneath `to_event`, masks and expansions."""
+    while hasattr(distribution, "base_dist") and not hasattr(distribution, "transforms"):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def is_factor(distribution: Any) -> bool:
+    """Whether it is that of a ``pyro.factor``, from which nothing is drawn."""
+    return isinstance(base_of(distribution), Unit)
 
 
 def sample_sites(trace: poutine.Trace) -> dict[str, dict[str, Any]]:

@@ -1,13 +1,11 @@
 """Programs that draw what they observe, θ and data together: what tests of samplers are made of."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from pyro import poutine
-from pyro.distributions import TorchDistribution, Unit, constraints
+from pyro.distributions import TorchDistribution, constraints
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from typing_extensions import override
@@ -15,17 +13,8 @@ from typing_extensions import override
 from inference.batched_program import BatchedProgram, by_first
 from inference.density import TRIES, State
 from inference.density_kernel import DensityKernel
-from inference.gibbs import base_of
 from inference.kernels import Kernel
-from inference.program import (
-    Program,
-    constants,
-    forked_rng,
-    own_store,
-    restored_modes,
-    sample_sites,
-    unpacked,
-)
+from inference.program import is_factor, sample_sites, unpacked
 
 LEVEL = 0.01
 """Probability with which a correct method is called wrong, all entries together."""
@@ -64,7 +53,7 @@ class Joint:
             if not site["infer"].get("_deterministic")
         }
         for name, site in sites.items():
-            if site["is_observed"] and isinstance(base_of(site["fn"]), Unit):
+            if site["is_observed"] and is_factor(site["fn"]):
                 raise ValueError(
                     f"expected a program that draws what it scores, got the factor {name}: nothing can be "
                     "simulated from it"
@@ -233,26 +222,9 @@ class _Held(constraints.Constraint):
     is_discrete = True
 
 
-@contextmanager
-def as_found(program: Program, args: tuple[Any, ...]) -> Iterator[None]:
-    """Leaves generators, modes, parameters and Pyro's store as they were."""
-    placed = [*program.parameters(), *args]
-    device = next((each.device for each in placed if isinstance(each, Tensor)), None)
-    with forked_rng(device), restored_modes(program), constants(program), own_store(program):
-        program.eval()
-        yield
-
-
 def _parts(kernel: Kernel) -> Iterator[Kernel]:
     """A kernel, or those that it is made of."""
     for part in getattr(kernel, "kernels", ()):
         yield from _parts(part)
     if not hasattr(kernel, "kernels"):
         yield kernel
-
-
-def entry_name(name: str, entry: int, shape: torch.Size) -> str:
-    """The name of an entry of a site, by its indices."""
-    if not shape:
-        return name
-    return f"{name}[{', '.join(str(int(index)) for index in np.unravel_index(entry, tuple(shape)))}]"

@@ -11,7 +11,7 @@ from typing_extensions import override
 from inference.batched_program import by_first
 from inference.density import State
 from inference.density_kernel import DensityKernel
-from inference.gibbs import base_of
+from inference.program import base_of
 
 MASKS = 64
 """States of the chains, and others, in which the independence of entries along plates is tried."""
