@@ -110,18 +110,32 @@ class BatchedProgram:
             values: Of every latent site, ``(num, *shape)``, in its own space.
             num: How many.
         """
+        return self._scores(values, num, {})
+
+    def _scores(
+        self, values: Mapping[str, Tensor], num: int, found: dict[str, dict[str, Any]]
+    ) -> dict[str, Tensor]:
+        """The same; the sites that the program has come to are in ``found``, even if it fails."""
         given = {name: self._placed(name, values[name], num) for name in self.latent}
-        found = {}
         # A value at which some argument is out of its range has no density; that is no error.
-        with _Given(given, self._known) as sites, pyro.validation_enabled(False):
+        with _Given(given, self._known, found), pyro.validation_enabled(False):
             self.model(*self.args, **self.kwargs)
-            scores = {name: log_prob(site) for name, site in sites.found.items()}
+            scores = {name: log_prob(site) for name, site in found.items()}
             for name, bounds in self._bounds.items():
                 if bounds:
-                    _check_bounds(name, bounds, _bounds(sites.found[name]["fn"].support))
-        for name, score in scores.items():
-            found[name] = score.unsqueeze(0) if num == 1 or score.dim() <= self.nesting else score
-        return found
+                    _check_bounds(name, bounds, _bounds(found[name]["fn"].support))
+        return {
+            name: score.unsqueeze(0) if num == 1 or score.dim() <= self.nesting else score
+            for name, score in scores.items()
+        }
+
+    def without_density(self, values: Mapping[str, Tensor], num: int) -> str | None:
+        """The first site whose log-probability is not finite at some of the values, in words, or None."""
+        for name, score in self.scores(values, num).items():
+            sums = by_first(score)
+            if not sums.isfinite().all():
+                return f"log p of {name} is {sums[~sums.isfinite()][0].item()}"
+        return None
 
     def log_prob(self, values: Mapping[str, Tensor], num: int) -> Tensor:
         """The log joint density, in nats, float64, ``(num,)``: each site's, summed over all but the chains.
@@ -162,13 +176,8 @@ class BatchedProgram:
             together = {name: torch.cat([each[name] for each in singles]) for name in self.latent}
             reached: dict[str, Any] = {}
             try:
-                given = {name: self._placed(name, together[name], TRIED) for name in self.latent}
-                with _Given(given, self._known, reached):
-                    self.model(*self.args, **self.kwargs)
-                scores = self.scores(together, TRIED)
-            except (
-                Exception
-            ) as error:  # whatever a program raises that was not written for one dimension more
+                scores = self._scores(together, TRIED, reached)
+            except Exception as error:  # whatever one raises that was not written for a dimension more
                 words = (str(error).splitlines() or [""])[0]
                 after = f" after site {list(reached)[-1]}" if reached else ""
                 return f"it raised {type(error).__name__}{after} ({words:.100})"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from inference.chain_seeds import SeededByChain
 from inference.density import State
 from inference.kernels import Kernel
-from inference.program import as_found, unpacked
+from inference.program import as_found, chosen_sites, unpacked
 from inference.progress import progress as show_progress
 from inference.pyro_kernels import InTurn
 
@@ -312,10 +312,7 @@ def _sites(kernel: Kernel, state: State, sites: Sequence[str] | None) -> list[st
     """The names of the sites to keep."""
     if sites is None:
         return [name for name in state if name not in kernel.held] or list(state)
-    if isinstance(sites, str) or not sites or any(name not in state for name in sites):
-        came = sites if isinstance(sites, str) else ", ".join(map(str, sites)) or "none"
-        raise ValueError(f"expected sites to be a list of some of {', '.join(state)}, got {came}")
-    return list(dict.fromkeys(sites))
+    return chosen_sites(sites, state)
 
 
 def _room(num_draws: int, value: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Several kernels as one: each in turn, or one of them by chance."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -86,7 +86,7 @@ class Cycle(Kernel):
     def prepare(self, state: State) -> State:
         state = super().prepare(state)
         for kernel in self.kernels:
-            state = self._merged(state, kernel, kernel.prepare(self._as_seen(state, kernel)))
+            state = self._through(state, kernel, kernel.prepare)
         self.held = frozenset(state).intersection(*(kernel.held for kernel in self.kernels))
         return state
 
@@ -99,7 +99,7 @@ class Cycle(Kernel):
         return state
 
     def _moved(self, state: State, kernel: Kernel) -> State:
-        return self._merged(state, kernel, kernel.sample(self._as_seen(state, kernel)))
+        return self._through(state, kernel, kernel.sample)
 
     def _count(self) -> None:
         """Ends warm-up in time: a kernel that did not move each time has not counted so far."""
@@ -112,25 +112,26 @@ class Cycle(Kernel):
         for kernel in self.kernels:
             kernel.end_warmup()
 
+    def _foreign(self, kernel: Kernel) -> dict[str, Any]:
+        """The transforms of sites that a kernel has in their own space, and others do not."""
+        own = kernel.transforms or {}
+        return {name: each for name, each in self.transforms.items() if name not in own}
+
     def _as_seen(self, state: State, kernel: Kernel) -> State:
         """The state as one of the kernels has it."""
-        own = kernel.transforms or {}
-        return {
-            name: self.transforms[name].inv(value) if name in self.transforms and name not in own else value
-            for name, value in state.items()
-        }
+        foreign = self._foreign(kernel)
+        return {name: foreign[name].inv(value) if name in foreign else value for name, value in state.items()}
 
-    def _merged(self, state: State, kernel: Kernel, moved: State) -> State:
-        """The state with what a kernel has moved; what it has left is the same tensor as before."""
-        own, seen = kernel.transforms or {}, self._as_seen(state, kernel)
-        merged = dict(state)
-        for name, value in moved.items():
-            if name in seen and (value is seen[name] or torch.equal(value, seen[name])):
-                continue
-            merged[name] = (
-                self.transforms[name](value) if name in self.transforms and name not in own else value
-            )
-        return merged
+    def _through(self, state: State, kernel: Kernel, function: Callable[[State], State]) -> State:
+        """The state after a function of a kernel's; a site that it has left keeps all its bits."""
+        foreign, seen = self._foreign(kernel), self._as_seen(state, kernel)
+        after = dict(state)
+        for name, value in function(seen).items():
+            if name not in foreign:
+                after[name] = value
+            elif name not in seen or not torch.equal(value, seen[name]):
+                after[name] = foreign[name](value)
+        return after
 
     @property
     @override

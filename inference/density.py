@@ -171,13 +171,9 @@ class ProgramDensity(LogDensity):
 
     def explain(self, state: State) -> str:
         """Which site has no finite log-probability, in words."""
-        num = len(next(iter(state.values())))
-        for name, score in self.program.scores(self.constrain(state), num).items():
-            sums = by_first(score)
-            if not sums.isfinite().all():
-                worst = sums[~sums.isfinite()]
-                return f"log p of {name} is {worst[0].item()}"
-        return "its gradient is not finite"
+        values = self.constrain(state)
+        lost = self.program.without_density(values, len(next(iter(values.values()))))
+        return lost or "its gradient is not finite"
 
 
 class FunctionDensity(LogDensity):

@@ -100,14 +100,13 @@ class DensityKernel(Kernel):
     def _choose(self, discrete: dict[str, bool]) -> None:
         """Which sites move, of those there are."""
         name = type(self).__name__
-        able = [each for each in discrete if discrete[each] == self.moves_discrete]
         wanted = self.wanted if self.wanted is not None else tuple(discrete)
         unknown = [each for each in wanted if each not in discrete]
         if unknown or not wanted:
             raise ValueError(
                 f"{name} expects sites out of {', '.join(discrete)}, got {unknown[0] if unknown else 'none'}"
             )
-        wrong = [each for each in wanted if each not in able]
+        wrong = [each for each in wanted if discrete[each] != self.moves_discrete]
         if wrong and self.moves_discrete:
             raise ValueError(
                 f"{name} moves discrete sites, got continuous {wrong[0]}: let another kernel move it, as in "

@@ -20,6 +20,7 @@ from inference.program import (
     Structure,
     as_found,
     check_counts,
+    chosen_sites,
     forked_rng,
     is_enumerated,
     log_prob,
@@ -159,12 +160,7 @@ def _sites(model: Callable[..., Any], args: tuple[Any, ...], sites: Sequence[str
             latent.append(name)
     if not latent:
         raise ValueError("NUTS expects a program with continuous latent sites, got none")
-    if sites is None:
-        return latent
-    if isinstance(sites, str) or not sites or any(name not in latent for name in sites):
-        came = sites if isinstance(sites, str) else ", ".join(map(str, sites)) or "none"
-        raise ValueError(f"expected sites to be a list of some of {', '.join(latent)}, got {came}")
-    return list(dict.fromkeys(sites))
+    return latent if sites is None else chosen_sites(sites, latent)
 
 
 def posterior_draws(guide: Any, num_draws: int, *args: Any, seed: int = 0) -> Draws:

@@ -1,7 +1,7 @@
 """A pair of Pyro programs, model and guide, with the parameters that belong to them."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -215,6 +215,18 @@ def unpacked(args: tuple[Any, ...]) -> tuple[Any, ...]:
         else arg
         for arg in args
     )
+
+
+def chosen_sites(sites: Sequence[str], known: Collection[str]) -> list[str]:
+    """The names that were asked for, each once.
+
+    Raises:
+        ValueError: If there is none, or one is not among those known.
+    """
+    if isinstance(sites, str) or not sites or any(name not in known for name in sites):
+        came = sites if isinstance(sites, str) else ", ".join(map(str, sites)) or "none"
+        raise ValueError(f"expected sites to be a list of some of {', '.join(known)}, got {came}")
+    return list(dict.fromkeys(sites))
 
 
 def check_counts(**counts: int) -> None:

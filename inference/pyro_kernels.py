@@ -166,10 +166,8 @@ def _not_finite(model: Callable[..., Any], args: tuple[Any, ...]) -> str:
     """The first site whose log-probability is not finite at a start of one chain, in words."""
     program = BatchedProgram(model, args)
     with torch.no_grad():
-        for name, score in program.scores(program.start(), 1).items():
-            if not score.sum().isfinite():
-                return f"log p of {name} is {score.sum().item()}"
-    return "log p of all sites, or its gradient, is not finite"
+        lost = program.without_density(program.start(), 1)
+    return lost or "log p of all sites, or its gradient, is not finite"
 
 
 def _fresh(kernel: MCMCKernel) -> MCMCKernel:

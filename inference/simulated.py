@@ -14,7 +14,7 @@ from inference.batched_program import BatchedProgram, by_first
 from inference.density import TRIES, State
 from inference.density_kernel import DensityKernel
 from inference.kernels import Kernel
-from inference.program import is_factor, sample_sites, unpacked
+from inference.program import chosen_sites, is_factor, sample_sites, unpacked
 
 LEVEL = 0.01
 """Probability with which a correct method is called wrong, all entries together."""
@@ -87,12 +87,7 @@ class Joint:
 
     def wanted(self, sites: Sequence[str] | None) -> list[str]:
         """The names of the sites to rank."""
-        if sites is None:
-            return self.latent
-        if isinstance(sites, str) or not sites or any(name not in self.latent for name in sites):
-            came = sites if isinstance(sites, str) else ", ".join(map(str, sites)) or "none"
-            raise ValueError(f"expected sites to be a list of some of {', '.join(self.latent)}, got {came}")
-        return list(dict.fromkeys(sites))
+        return self.latent if sites is None else chosen_sites(sites, self.latent)
 
     def kernel(self, make: Callable[..., Kernel]) -> Kernel:
         """The kernel that a function makes of the program."""

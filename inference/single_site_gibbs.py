@@ -1,6 +1,6 @@
 """Gibbs sampling of a program's discrete sites, one entry at a time, by the joint density alone."""
 
-import math
+import itertools
 from typing import Any
 
 import torch
@@ -101,10 +101,10 @@ class Gibbs(DensityKernel):
         along = self._plates(name) if self.independent[name] else ()
         # Indices of the entries that are drawn at once: all along plates, one of each other dimension.
         sizes = [1 if axis in along else size for axis, size in enumerate(shape[:split])]
-        for entry in range(math.prod(sizes)):
-            place = [int(index) for index in torch.unravel_index(torch.tensor(entry), sizes)] if sizes else []
+        kept = [shape[axis] for axis in along]
+        current = current.clone()
+        for place in itertools.product(*map(range, sizes)):
             index = tuple(slice(None) if axis in along else place[axis] for axis in range(split))
-            kept = [shape[axis] for axis in along]
             tried = current.unsqueeze(0).expand(count, *current.shape).clone()
             tried[(slice(None), slice(None), *index)] = values.reshape(
                 count, *(1,) * (1 + len(kept)), *values.shape[1:]
@@ -117,7 +117,6 @@ class Gibbs(DensityKernel):
             }
             logits = self._scores(many, name, along).reshape(count, num, *kept)
             drawn = torch.distributions.Categorical(logits=logits.movedim(0, -1)).sample()
-            current = current.clone()
             current[(slice(None), *index)] = values[drawn]
         return current
 
