@@ -50,8 +50,9 @@ class Cycle(Kernel):
             if not isinstance(each, Kernel):
                 raise ValueError(f"expected kernels that move many chains at once, got {type(each).__name__}")
         self.kernels = tuple(kernels)
-        modules = [kernel.module for kernel in kernels if kernel.module is not None]
-        self.module = nn.ModuleList(modules) if modules else None
+        modules = {id(kernel.module): kernel.module for kernel in kernels if kernel.module is not None}
+        one = len(modules) == 1  # an objective's program, say, which knows the values it was trained to
+        self.module = next(iter(modules.values())) if one else nn.ModuleList(modules.values()) or None
         # Pyro's MCMC asks for a program, to know the transforms of chains that run in other processes.
         self.model = next((each.model for each in kernels if getattr(each, "model", None) is not None), None)
         # Those of a program are known when it has run; MCMC then asks for them.

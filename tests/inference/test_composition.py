@@ -167,6 +167,26 @@ def test_processes_of_pyros_know_the_transforms_of_kernels_that_run_elsewhere():
         assert inference.Cycle([kernel]).transforms == {}
 
 
+def test_the_parts_share_the_values_that_an_objective_was_trained_to():
+    def program(x):
+        loc = pyro.param("loc", torch.tensor(0.0))
+        z = pyro.sample("z", dist.Normal(loc, 1e-3))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        pyro.sample("z", dist.Normal(3.0, 1e-3))
+
+    elbo = inference.ELBO(program, guide)
+    elbo.program.prepare(X)
+    with torch.no_grad():
+        elbo.program.free_parameters[0].fill_(3.0)
+    for kernel in (inference.MALA(elbo), inference.Cycle([inference.MALA(elbo)])):
+        draws = run(kernel, X, num_draws=5, initial={"z": torch.full((4,), 3.0)}, warmup=0)
+        assert (draws.samples["z"] - 3.0).abs().max() < 0.1 and draws.stats["energy"].max() < 100
+    pyro.clear_param_store()
+
+
 def test_what_a_part_does_not_move_is_the_same_to_the_bit():
     only = inference.Cycle([inference.Gibbs(clusters, sites=["z"])])
     start = {"scale": torch.rand(50) + 0.1, "z": torch.zeros(50, 4)}
