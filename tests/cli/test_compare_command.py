@@ -311,6 +311,18 @@ def interrupted(self):  # the other processes are there
 
 
 joblib.parallel.Parallel._retrieve = interrupted
+
+from joblib.externals.loky.process_executor import _ExecutorManagerThread
+
+ending = _ExecutorManagerThread.flag_executor_shutting_down
+
+
+def ending_with_a_task_on_its_way(self):  # as it happens now and then
+    ending(self)
+    self.work_ids_queue.put(-1)
+
+
+_ExecutorManagerThread.flag_executor_shutting_down = ending_with_a_task_on_its_way
 if __name__ == "__main__":
     main()
 """

@@ -367,7 +367,7 @@ def _parallel(rows: list[Row], jobs: int) -> Iterator[tuple[str, dict[str, Any]]
         outcomes = Parallel(
             n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1
         )(tasks())
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _ignoring_task_that_is_gone():
         warnings.simplefilter("ignore", UserWarning)  # joblib's, when it is left before its end
         try:
             yield from outcomes
@@ -390,6 +390,28 @@ def _ignoring_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _ignoring_task_that_is_gone() -> Iterator[None]:
+    """Joblib's pool, where it is ended between taking in a task and handing it on, looks for it in vain.
+
+    By then its processes have been killed; its thread would end with a traceback on the terminal.
+    """
+    import threading
+
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        of_pool = args.thread is not None and args.thread.name == "ExecutorManagerThread"
+        if not (of_pool and args.exc_type is KeyError):
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def do_row(row: Row) -> tuple[str, dict[str, Any]]:
