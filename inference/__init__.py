@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from inference.random_walk import RandomWalkMetropolis, StochasticHillClimb
     from inference.single_site_gibbs import Gibbs
     from inference.training import FitResult, fit
+    from inference.truncated_backpropagation import TruncatedBackpropagation
     from inference.variational_em import VariationalEM
     from inference.wake_sleep import ReweightedWakeSleep
 
@@ -73,6 +74,7 @@ _EXPORTS = {
     "ReweightedWakeSleep": "inference.wake_sleep",
     "StochasticHillClimb": "inference.random_walk",
     "SupervisedELBO": "inference.objectives",
+    "TruncatedBackpropagation": "inference.truncated_backpropagation",
     "VariationalEM": "inference.variational_em",
     "ais": "inference.annealing",
     "complete": "inference.completion",
@@ -126,6 +128,7 @@ __all__ = [
     "ReweightedWakeSleep",
     "StochasticHillClimb",
     "SupervisedELBO",
+    "TruncatedBackpropagation",
     "VariationalEM",
     "ais",
     "complete",

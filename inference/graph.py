@@ -1,6 +1,7 @@
 """A training step as one compiled graph: the Pyro handlers run once, while it is traced."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,8 @@ def compile_step(objective: nn.Module, batch: Batch) -> Callable[[Batch], Tensor
     with forked_rng():
         eager = torch.autograd.grad(objective(batch), list(params.values()), allow_unused=True)
         try:
-            graph = make_fx(loss_and_grads)(example, arguments(batch))
+            with _without_onednn():
+                graph = make_fx(loss_and_grads)(example, arguments(batch))
         except Exception as error:
             reason = next(iter(str(error).strip().splitlines()), "")
             raise ValueError(
@@ -73,3 +75,14 @@ def compile_step(objective: nn.Module, batch: Batch) -> Callable[[Batch], Tensor
         return loss
 
     return step
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Its recurrent layers cannot be traced; without it, they are the operations of each step."""
+    before = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = before

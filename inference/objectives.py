@@ -78,7 +78,9 @@ class Objective(nn.Module):
                     f"{type(self).__name__} expects a normalised density, and that of "
                     f"{type(source).__name__} is unnormalised: train it with PersistentContrastiveDivergence"
                 )
-        self.takes_labels = "y" in _signature(self.program.model).parameters
+        # A model that may be built without labels has the argument, and then no use for it.
+        without = getattr(self.program.source[0], "num_classes", "unknown") is None
+        self.takes_labels = "y" in _signature(self.program.model).parameters and not without
 
     def prepare(self, batch: Batch) -> Structure:
         """Runs the programs once before training, to learn their parameters and refuse what cannot work."""

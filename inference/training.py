@@ -221,6 +221,9 @@ class _Items:
             head = () if self.dynamic else (getattr(data, "x", data),)
             self.tensors = head if labels is None else (*head, labels)
             self.single = labels is None
+        if getattr(objective, "in_streams", False) and self.single:
+            self.tensors = (*self.tensors, self._starts())
+            self.single = False
         sizes = {len(values) if isinstance(values, Tensor) and values.dim() else 0 for values in self.tensors}
         sizes |= {len(data)} if self.dynamic else set()
         if len(sizes) != 1 or 0 in sizes:
@@ -235,6 +238,11 @@ class _Items:
             all_of_them = torch.arange(self.num).split(CHECKED_AT_A_TIME) if self.dynamic else [slice(None)]
             for index in all_of_them:
                 objective.check(self.batch(index, _generator("check")))
+
+    def _starts(self) -> Tensor:
+        """Which windows are the first of their sequence; those that do not say are all of a single one."""
+        starts = getattr(self.split, "starts", None)
+        return torch.arange(len(self.tensors[0])) == 0 if starts is None else starts
 
     def __len__(self) -> int:
         return self.num
@@ -350,6 +358,7 @@ class _Run:
         torch.manual_seed(_derive_seed(self.seed, epoch, self.fabric.global_rank))
         noise = _generator(self.seed, epoch, "items", self.fabric.global_rank)
         self.module.train()
+        self.begin_pass()
         losses: list[Tensor] = []
         chunks = list(self.batches(self.order(epoch)))
         for step, index in enumerate(chunks):
@@ -424,7 +433,12 @@ class _Run:
         return self.compiled
 
     def order(self, epoch: int) -> Tensor:
-        """All items as one batch keep their order, so that a guide may have parameters for each of them."""
+        """All items as one batch keep their order, so that a guide may have parameters for each of them.
+
+        An objective that carries a state from batch to batch says itself what order its streams have.
+        """
+        if getattr(self.objective, "in_streams", False):
+            return self.objective.order(len(self.items), self.settings["batch_size"])
         if self.settings["batch_size"] >= len(self.items):
             return torch.arange(len(self.items))
         return torch.randperm(len(self.items), generator=_generator(self.seed, epoch, "order"))
@@ -432,10 +446,18 @@ class _Run:
     def batches(self, order: Tensor) -> Iterator[Tensor]:
         """This rank's part of every batch; all ranks have parts of the same size."""
         world, rank = self.fabric.world_size, self.fabric.global_rank
+        in_streams = getattr(self.objective, "in_streams", False)
         for index in order.split(self.settings["batch_size"]):
             share = len(index) // world
-            if share:
+            # What is left of streams at their end would come to the wrong rank, whose rows these are not.
+            whole = world == 1 or not in_streams or len(index) == self.settings["batch_size"]
+            if share and whole:
                 yield index[rank * share : (rank + 1) * share]
+
+    def begin_pass(self) -> None:
+        """An objective that carries a state from batch to batch begins anew."""
+        if getattr(self.objective, "in_streams", False):
+            self.objective.forget()
 
     @torch.no_grad()
     def validate(self) -> float:
@@ -443,8 +465,12 @@ class _Run:
         assert self.valid is not None
         torch.manual_seed(_derive_seed(self.seed, "valid"))
         self.module.eval()
+        self.begin_pass()
         total = torch.zeros((), dtype=torch.float64)
-        for index in torch.arange(len(self.valid)).split(self.settings["batch_size"]):
+        order = torch.arange(len(self.valid))
+        if getattr(self.objective, "in_streams", False):
+            order = self.objective.order(len(self.valid), self.settings["batch_size"])
+        for index in order.split(self.settings["batch_size"]):
             batch = self.fabric.to_device(self.valid.batch(index))
             total += self.module(batch).cpu() * len(index)
         return total.item() / len(self.valid)

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 import inference
 from zoo import GenerativeModel
 from zoo.autoregressive.autoregressive import Autoregressive
+from zoo.autoregressive.masked_convolution import MaskedConv2d
+from zoo.autoregressive.pixels import Pixels
 from zoo.cli.recipe import OBJECTIVES
 from zoo.flows import MLP, Flow, ResidualNetwork
 from zoo.registry import model_class
@@ -68,6 +70,12 @@ def any_items(model: GenerativeModel, num: int) -> Tensor:
     return torch.randint(2, shape).to(dtype)
 
 
+def ended_items(model: GenerativeModel, num: int) -> Tensor:
+    """Items from anywhere, with nothing but the symbol that ends them after its first."""
+    x = any_items(model, num)
+    return x.masked_fill((x == model.end).cumsum(-1) > 0, model.end)
+
+
 def as_it_is(model: GenerativeModel) -> None:
     """Leaves the weights alone."""
 
@@ -107,6 +115,34 @@ def lively(model: GenerativeModel) -> None:
             *hidden, _ = (part for part in network.modules() if isinstance(part, nn.Linear | nn.Conv2d))
             for part in hidden:
                 part.bias += 0.7
+
+
+def audible(model: GenerativeModel) -> None:
+    """Lifts what the layers of a WaveNet say: some item reaches each rectifier, and no draw is certain."""
+    model.skip.bias += 1.0
+    model.head[1].bias += 2.0
+    model.head[3].weight *= 0.4
+
+
+def heard(model: GenerativeModel) -> None:
+    """Lifts the hidden units in the head of a PixelRNN: some item reaches each, and no draw is sure."""
+    model.layers[-1].out_of.bias += 1.5
+    for convolution in model.head:
+        convolution.weight *= 0.4
+    model.head[0].bias += 2.0
+
+
+def awake(model: GenerativeModel) -> None:
+    """Has some image reach each unit of a PixelCNN."""
+    *hidden, last = (part for part in model.modules() if isinstance(part, MaskedConv2d))
+    for part in hidden:
+        if part.bias is not None:
+            part.bias += 0.6
+    for name, part in model.named_modules():
+        if name.endswith("head.0") or ".into." in name:  # what comes in has gone through a ReLU
+            part.weight.abs_()
+    if model.num_params == 1 and model.num_classes is None:
+        last.bias -= model.params(model.in_scan_order(any_items(model, 50))).mean()
 
 
 def narrow_and_lively(model: GenerativeModel) -> None:
@@ -151,6 +187,8 @@ class Case:
         smooth: Whether that dependence shows as a gradient by the values, rather than a choice among tables.
         slack: How far a sum over `GRID` may be off one: more where the density has kinks.
         drawing: What `GenerativeModel.sample` is called with besides, where it would take long.
+        single_shape: Shape of an item of one variable.
+        view: What of an instance the suite runs on, if not on all of it.
     """
 
     name: str
@@ -168,6 +206,8 @@ class Case:
     smooth: bool = True
     slack: float = 1e-5
     drawing: dict[str, Any] = field(default_factory=dict)
+    single_shape: tuple[int, ...] = (1,)
+    view: Callable[[GenerativeModel], GenerativeModel] | None = None
 
     def __str__(self) -> str:
         return f"{self.name}-{self.variant}"
@@ -180,6 +220,12 @@ class Case:
     def is_sequential(self) -> bool:
         """Whether the program has a site for each variable, unless it is given all of them as ``x``."""
         return issubclass(self.cls, Autoregressive)
+
+    @property
+    def has_label_argument(self) -> bool:
+        """Whether its programs take labels, if only to refuse them."""
+        may_have = self.is_machine or issubclass(self.cls, Pixels)
+        return bool(self.labels) or (may_have and self.view is None)
 
     @property
     def is_flow(self) -> bool:
@@ -197,7 +243,7 @@ class Case:
             for param in model.parameters():
                 param += self.spread * torch.randn_like(param)
             self.adjust(model)
-        return model
+        return model if self.view is None else self.view(model)
 
     def batch(self, model: GenerativeModel, num: int) -> Batch:
         """What the programs of this case are called with."""
@@ -280,7 +326,19 @@ _LEVELS = (*_ORDERS, {"num_levels": 1})
 _HIDDEN = (*_ORDERS, {"hidden": 0})
 _SIX = {"event_shape": (2, 3)}
 _SIX_SCRAMBLED = {"event_shape": (2, 3), "order": (4, 0, 5, 2, 1, 3)}
+_CHARACTERS = {"event_shape": (4,), "num_levels": 3, "hidden": 5}
 _FOUR_SCRAMBLED = {"event_shape": (2, 2), "order": (2, 0, 3, 1)}
+_PIXELS = (
+    {"event_shape": (6,)},
+    {"event_shape": (1, 1, 2, 3)},
+    {"num_levels": 1},
+    {"output": "gaussian"},
+    {"components": 0},
+    {"num_classes": 1},
+    {"hidden": 0},
+    {"layers": 0},
+    {"dropout": 1.0},
+)
 
 # A flow draws numbers beyond the outer cells, too, which its guide, uniform in the cell of each level, never
 # gives: the bound lacks their mass. An offset of 1e-3 lets it draw them where a standard normal number is
@@ -290,6 +348,7 @@ _REAL = (*_FLOW, {"offset": 0.1})
 _LOGIT = {"num_levels": 3, "offset": 1e-3}
 _MACHINE = ({"visible": "poisson"}, {"num_classes": 1})
 _QUICK: dict[str, Any] = {"drawing": {"sweeps": 10}}
+_WAVENET = {"num_levels": 3, "residual_channels": 4, "skip_channels": 5}
 _OFFSETS = (*_FLOW, {"offset": 0.5}, {"offset": -0.1}, {"num_levels": None})
 
 CASES = (
@@ -393,6 +452,25 @@ CASES = (
         smooth=False,
     ),
     Case("full-joint", "scrambled", _SIX_SCRAMBLED, wrong=_ORDERS, smooth=False),
+    Case(
+        "char-rnn",
+        "tanh",
+        _CHARACTERS,
+        wrong=(
+            {"event_shape": (2, 2)},
+            {"num_levels": 2},
+            {"hidden": 0},
+            {"layers": 0},
+            {"cell": "relu"},
+            {"dropout": 1.0},
+            {"end": 3},
+            {"end": -1},
+        ),
+        smooth=False,
+    ),
+    Case("char-rnn", "lstm", {**_CHARACTERS, "cell": "lstm", "layers": 2}, smooth=False),
+    Case("char-rnn", "gru", {**_CHARACTERS, "cell": "gru"}, smooth=False),
+    Case("char-rnn", "ended", {**_CHARACTERS, "cell": "lstm", "end": 1}, items=ended_items, smooth=False),
     Case("fvsbn", "natural", _SIX, wrong=_ORDERS),
     Case("fvsbn", "scrambled", _SIX_SCRAMBLED, wrong=_ORDERS),
     Case("nade", "natural", {**_SIX, "hidden": 4}, wrong=_HIDDEN),
@@ -441,6 +519,141 @@ CASES = (
         {"event_shape": (2,), "order": (1, 0), "hidden": 6, "components": 2, "mixture": "logistic"},
         spread=0.3,
         adjust=bell_shaped,
+    ),
+    Case(
+        "pixel-cnn",
+        "gated",
+        {**_SIX, "hidden": 4, "layers": 2},
+        wrong=(*_PIXELS, {"kernel_size": 2}, {"first_kernel_size": 1}),
+        single_shape=(1, 1),
+        spread=0.2,
+        adjust=awake,
+    ),
+    Case(
+        "pixel-cnn",
+        "plain",
+        {**_SIX, "hidden": 5, "layers": 1, "gated": False},
+        wrong=_PIXELS,
+        spread=0.1,
+        adjust=awake,
+        single_shape=(1, 1),
+    ),
+    Case(
+        "pixel-cnn",
+        "colour-levels",
+        {"event_shape": (3, 2, 1), "hidden": 7, "layers": 2, "num_levels": 3},
+        wrong=({"hidden": 2},),
+        smooth=False,
+        single_shape=(1, 1),
+        spread=0.2,
+        adjust=awake,
+    ),
+    Case(
+        "pixel-cnn",
+        "colour-logistic",
+        {
+            **{"event_shape": (2, 2, 1), "hidden": 5, "layers": 2, "gated": False},
+            **{"num_levels": 3, "output": "logistic", "components": 2},
+        },
+        spread=0.1,
+        adjust=awake,
+        smooth=False,
+        single_shape=(1, 1),
+    ),
+    Case(
+        "pixel-cnn",
+        "labelled",
+        {"event_shape": (2, 2), "hidden": 4, "layers": 2, "num_classes": 3},
+        labels="given",
+        spread=0.2,
+        adjust=awake,
+    ),
+    Case(
+        "pixel-cnn",
+        "unlabelled-plain",
+        {"event_shape": (2, 2), "hidden": 3, "layers": 1, "num_classes": 3, "gated": False},
+        labels="none",
+        spread=0.2,
+        adjust=awake,
+    ),
+    Case(
+        "pixel-cnn",
+        "of-one-label",
+        {**_SIX, "hidden": 4, "layers": 2, "num_classes": 3},
+        single_shape=(1, 1),
+        view=lambda model: model.given(1),
+        spread=0.2,
+        adjust=awake,
+    ),
+    Case(
+        "pixel-rnn",
+        "row-lstm",
+        {**_SIX, "layer": "row-lstm", "hidden": 3, "layers": 2},
+        wrong=(*_PIXELS, {"layer": "lstm"}, {"kernel_size": 2}, {"first_kernel": 1}),
+        adjust=heard,
+        single_shape=(1, 1),
+    ),
+    Case(
+        "pixel-rnn",
+        "diagonal-bilstm",
+        {**_SIX, "layer": "diagonal-bilstm", "hidden": 3, "layers": 2, "first_kernel": 3},
+        adjust=heard,
+        single_shape=(1, 1),
+    ),
+    Case(
+        "pixel-rnn",
+        "colour-row-lstm",
+        {"event_shape": (3, 2, 1), "layer": "row-lstm", "hidden": 4, "num_levels": 3},
+        wrong=({"hidden": 2},),
+        adjust=heard,
+        smooth=False,
+        single_shape=(1, 1),
+    ),
+    Case(
+        "pixel-rnn",
+        "colour-diagonal-bilstm",
+        {"event_shape": (2, 2, 2), "layer": "diagonal-bilstm", "hidden": 5},
+        adjust=heard,
+        single_shape=(1, 1),
+    ),
+    Case(
+        "pixel-rnn",
+        "labelled",
+        {"event_shape": (2, 2), "layer": "row-lstm", "hidden": 3, "num_classes": 3},
+        labels="given",
+        adjust=heard,
+    ),
+    Case(
+        "wavenet",
+        "one-stack",
+        {"event_shape": (5,), **_WAVENET, "layers": 3, "stacks": 1},
+        wrong=(
+            {"event_shape": (2, 3)},
+            {"num_levels": 2},
+            {"residual_channels": 0},
+            {"skip_channels": 0},
+            {"layers": 0},
+            {"stacks": 0},
+            {"kernel_size": 1},
+            {"dropout": 1.0},
+        ),
+        adjust=audible,
+        smooth=False,
+    ),
+    Case(
+        "wavenet",
+        "short-sighted",
+        {"event_shape": (6,), **_WAVENET, "layers": 1, "stacks": 2},
+        reach=3,
+        adjust=audible,
+        smooth=False,
+    ),
+    Case(
+        "wavenet",
+        "wide-kernel",
+        {"event_shape": (6,), **_WAVENET, "layers": 2, "stacks": 1, "kernel_size": 3},
+        adjust=audible,
+        smooth=False,
     ),
     Case("linear-flow", "gaussian", {"event_shape": (2,)}, wrong=_REAL, spread=0.3),
     Case(

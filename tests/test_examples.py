@@ -13,6 +13,7 @@ CASES = {
     "annealed_importance_sampling.py": "wrote annealed_importance_sampling.png",
     "bernoulli_mixture.py": "wrote bernoulli_mixture.png",
     "categorical_nade.py": "wrote categorical_nade.png",
+    "char_rnn.py": "of 1,000 drawn names occur in training",
     "compare_inference.py": "wrote compare_inference.png",
     "condition_pixels.py": "wrote condition_pixels.png",
     "custom_kernel.py": "wrote custom_kernel.png",
@@ -31,6 +32,8 @@ CASES = {
     "mintnet.py": "wrote mintnet.png",
     "nade.py": "wrote nade.png",
     "nice.py": "wrote nice.png",
+    "pixel_rnn.py": "wrote pixel_rnn.png",
+    "pixel_cnn.py": "wrote pixel_cnn.png",
     "ppca.py": "wrote ppca.png",
     "rbm.py": "wrote rbm.png",
     "realnvp.py": "wrote realnvp.png",
@@ -39,6 +42,7 @@ CASES = {
     "supervised_vae.py": "wrote supervised_vae.png",
     "transforms_in_pyro.py": "wrote transforms_in_pyro.png",
     "vae.py": "wrote vae.png",
+    "wavenet.py": "wrote wavenet.wav and wavenet.png",
 }
 
 

@@ -7,7 +7,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.autoregressive import FVSBN, NADE, RNADE, CategoricalNADE, FullJoint, Independent, MarkovChain
+    from zoo.autoregressive import (
+        FVSBN,
+        NADE,
+        RNADE,
+        CategoricalNADE,
+        CharRNN,
+        FullJoint,
+        Independent,
+        MarkovChain,
+        PixelCNN,
+        PixelRNN,
+        WaveNet,
+    )
     from zoo.data import Dataset, Split, load
     from zoo.flows import NICE, LinearFlow, MintNet, RealNVP
     from zoo.latent import PPCA, VAE, BernoulliMixture, GaussianMixture, SupervisedVAE
@@ -17,6 +29,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "BernoulliMixture": "zoo.latent",
     "CategoricalNADE": "zoo.autoregressive",
+    "CharRNN": "zoo.autoregressive",
     "DBM": "zoo.undirected",
     "Dataset": "zoo.data",
     "FVSBN": "zoo.autoregressive",
@@ -30,12 +43,15 @@ _EXPORTS = {
     "NADE": "zoo.autoregressive",
     "NICE": "zoo.flows",
     "PPCA": "zoo.latent",
+    "PixelCNN": "zoo.autoregressive",
+    "PixelRNN": "zoo.autoregressive",
     "RBM": "zoo.undirected",
     "RNADE": "zoo.autoregressive",
     "RealNVP": "zoo.flows",
     "Split": "zoo.data",
     "SupervisedVAE": "zoo.latent",
     "VAE": "zoo.latent",
+    "WaveNet": "zoo.autoregressive",
     "load": "zoo.data",
 }
 
@@ -50,6 +66,7 @@ __all__ = [
     "VAE",
     "BernoulliMixture",
     "CategoricalNADE",
+    "CharRNN",
     "Dataset",
     "FullJoint",
     "GaussianMixture",
@@ -58,9 +75,12 @@ __all__ = [
     "LinearFlow",
     "MarkovChain",
     "MintNet",
+    "PixelCNN",
+    "PixelRNN",
     "RealNVP",
     "Split",
     "SupervisedVAE",
+    "WaveNet",
     "load",
 ]
 __version__ = "0.1.0"

@@ -6,6 +6,7 @@ from importlib import import_module
 MODELS = {
     "bernoulli-mixture": "zoo.latent.bernoulli_mixture:BernoulliMixture",
     "categorical-nade": "zoo.autoregressive.categorical_nade:CategoricalNADE",
+    "char-rnn": "zoo.autoregressive.char_rnn:CharRNN",
     "dbm": "zoo.undirected.dbm:DBM",
     "fvsbn": "zoo.autoregressive.fvsbn:FVSBN",
     "full-joint": "zoo.autoregressive.full_joint:FullJoint",
@@ -16,12 +17,15 @@ MODELS = {
     "mintnet": "zoo.flows.mintnet:MintNet",
     "nade": "zoo.autoregressive.nade:NADE",
     "nice": "zoo.flows.nice:NICE",
+    "pixel-cnn": "zoo.autoregressive.pixel_cnn:PixelCNN",
+    "pixel-rnn": "zoo.autoregressive.pixel_rnn:PixelRNN",
     "ppca": "zoo.latent.ppca:PPCA",
     "rbm": "zoo.undirected.rbm:RBM",
     "realnvp": "zoo.flows.realnvp:RealNVP",
     "rnade": "zoo.autoregressive.rnade:RNADE",
     "supervised-vae": "zoo.latent.supervised_vae:SupervisedVAE",
     "vae": "zoo.latent.vae:VAE",
+    "wavenet": "zoo.autoregressive.wavenet:WaveNet",
 }
 """Name on the command line, and where the class is: ``module:Class``."""
 

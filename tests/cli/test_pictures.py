@@ -15,6 +15,11 @@ from zoo.flows.fixed_point import ConvergenceError, Inversion
 from zoo.latent import VAE
 
 
+def held_out(split):
+    """What the pictures take of a data set of images or vectors."""
+    return SimpleNamespace(test=split, alphabet=None, rate=None)
+
+
 def canvas(figure):
     """The image in a figure, (height, width, 3), 0 black and 1 white."""
     return np.asarray(figure.axes[0].images[0].get_array())
@@ -57,7 +62,7 @@ def test_draws_of_levels_are_scaled_like_the_test_items_whatever_was_drawn():
         event_shape=(2, 2), support=torch.distributions.constraints.integer_interval(0, 16)
     )
     model.sample = model._sample = lambda num, seed: faint
-    image = canvas(_samples(model, SimpleNamespace(test=Split(torch.full((40, 2, 2), 8)))))
+    image = canvas(_samples(model, held_out(Split(torch.full((40, 2, 2), 8)))))
     assert np.allclose(image[0, 0], 0.75) and np.allclose(image[-1, 0], 0.5)
 
 
@@ -146,7 +151,7 @@ def test_the_configuration_tells_whether_the_loss_is_a_contrast(
     run.save_history([{"epoch": 1, "train": 3.0}])
     monkeypatch.setattr(run, "config", lambda: {"objective": objective, "objective_arguments": arguments})
     model = VAE((8, 8), latent_dim=2, hidden=(4,))
-    assert "learning_curve.png" in draw_pictures(model, SimpleNamespace(test=Split(torch.ones(3, 8, 8))), run)
+    assert "learning_curve.png" in draw_pictures(model, held_out(Split(torch.ones(3, 8, 8))), run)
     assert seen == [said]
 
 
@@ -161,7 +166,7 @@ def test_the_configuration_tells_whether_the_loss_is_a_contrast(
 @pytest.mark.parametrize("num", [3, 40])
 def test_every_picture_that_a_model_has_is_drawn(tmp_path, shape, arguments, expected, num):
     model = VAE(shape, hidden=(4,), **arguments)
-    drawn = draw_pictures(model, SimpleNamespace(test=Split(torch.ones(num, *shape))), RunFolder(tmp_path))
+    drawn = draw_pictures(model, held_out(Split(torch.ones(num, *shape))), RunFolder(tmp_path))
     assert set(drawn) == expected == {path.name for path in tmp_path.iterdir()}
 
 
@@ -181,19 +186,19 @@ def test_a_flow_has_no_vector_of_codes_and_shows_the_way_between_items(tmp_path,
     model = cls((8, 8), **arguments)
     x = load("digits-levels").test.x[:40]
     x = x if "num_levels" in arguments else x / 16
-    drawn = draw_pictures(model, SimpleNamespace(test=Split(x)), RunFolder(tmp_path))
+    drawn = draw_pictures(model, held_out(Split(x)), RunFolder(tmp_path))
     assert set(drawn) == expected == {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_flow_over_vectors_has_histograms_alone(tmp_path):
     model = NICE((11,), hidden=(8,))
-    drawn = draw_pictures(model, SimpleNamespace(test=Split(torch.randn(20, 11))), RunFolder(tmp_path))
+    drawn = draw_pictures(model, held_out(Split(torch.randn(20, 11))), RunFolder(tmp_path))
     assert drawn == ["samples.png"]
 
 
 def test_a_single_item_has_no_way_to_another(tmp_path):
     test = Split(load("digits-levels").test.x[:1])
-    drawn = draw_pictures(NICE((8, 8), num_levels=17), SimpleNamespace(test=test), RunFolder(tmp_path))
+    drawn = draw_pictures(NICE((8, 8), num_levels=17), held_out(test), RunFolder(tmp_path))
     assert drawn == ["samples.png"]
 
 
@@ -273,7 +278,7 @@ def test_a_picture_that_cannot_be_drawn_is_said_and_the_others_are_drawn(
     model = MintNet((8, 8), **LEVELS)
     monkeypatch.setattr(MintNet, "invert", fail)
     test = Split(load("digits-levels").test.x[:40])
-    drawn = draw_pictures(model, SimpleNamespace(test=test), RunFolder(tmp_path))
+    drawn = draw_pictures(model, held_out(test), RunFolder(tmp_path))
     assert set(drawn) == {"samples.png", "interpolations.png"} == {path.name for path in tmp_path.iterdir()}
     assert capsys.readouterr().out == f"inversion.png is not drawn: {error}\n"
 
@@ -284,7 +289,7 @@ def test_a_mistake_in_a_picture_is_no_picture_that_cannot_be_drawn(tmp_path, mon
 
     monkeypatch.setattr(NICE, "sample", fail)
     with pytest.raises(ZeroDivisionError):
-        draw_pictures(NICE((8, 8)), SimpleNamespace(test=Split(torch.zeros(2, 8, 8))), RunFolder(tmp_path))
+        draw_pictures(NICE((8, 8)), held_out(Split(torch.zeros(2, 8, 8))), RunFolder(tmp_path))
 
 
 def test_a_model_with_labels_shows_each(trained):

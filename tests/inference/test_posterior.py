@@ -386,12 +386,14 @@ def fitted(program, guide, x, *, epochs, lr=0.05):
 
 
 def test_map_of_an_auto_delta_is_that_of_the_constrained_space():
-    draws = inference.posterior_draws(fitted(coin, AutoDelta(coin), FLIPS, epochs=400), 1)
+    draws = inference.posterior_draws(fitted(coin, AutoDelta(coin), FLIPS, epochs=250, lr=0.1), 1)
     p = draws.samples["p"]
     heads, tails = FLIPS.sum().item(), (1 - FLIPS).sum().item()
     assert p.shape == (1, 1) and not p.requires_grad
     assert abs(p.item() - (1 + heads) / (3 + heads + tails)) < 1e-4
-    mean = inference.posterior_draws(fitted(normal, AutoDelta(normal), X, epochs=400), 3).samples["mean"]
+    mean = inference.posterior_draws(fitted(normal, AutoDelta(normal), X, epochs=250, lr=0.1), 3).samples[
+        "mean"
+    ]
     assert mean.shape == (1, 3) and not mean.requires_grad
     assert (mean - normal_posterior(X)[0]).abs().max() < 1e-4
     assert len(pyro.get_param_store()) == 0
@@ -399,7 +401,7 @@ def test_map_of_an_auto_delta_is_that_of_the_constrained_space():
 
 def test_a_full_covariance_reaches_a_gaussian_posterior():
     x = inputs() @ torch.tensor([1.0, -0.5]) + 0.5 * torch.randn(12)
-    guide = fitted(regression, AutoMultivariateNormal(regression), x, epochs=800, lr=0.05)
+    guide = fitted(regression, AutoMultivariateNormal(regression), x, epochs=500, lr=0.05)
     draws = inference.posterior_draws(guide, 2000, seed=3)
     covariance = torch.linalg.inv(torch.eye(2) + inputs().T @ inputs() / 0.25)
     mean = covariance @ inputs().T @ x / 0.25

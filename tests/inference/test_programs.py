@@ -76,7 +76,7 @@ def global_model(x):
 def test_auto_guide_over_global_latent_sites(auto, batch_size):
     guide = auto(global_model)
     objective = inference.ELBO(global_model, guide)
-    result = fit(objective, epochs=200, batch_size=batch_size, lr=0.1, schedule="cosine")
+    result = fit(objective, epochs=5 * batch_size, batch_size=batch_size, lr=0.1, schedule="cosine")
     assert len(pyro.get_param_store()) == 0
     medians = guide.median()
     # The posterior is near the data's mean, drawn to the prior by one part in 1 + 40 · 4 or so.
@@ -102,7 +102,7 @@ def test_guide_over_local_latent_sites_in_a_data_plate():
             pyro.sample("x", dist.Normal(z, 1.0), obs=x)
 
     guide = AutoNormal(model)
-    fit(inference.ELBO(model, guide), epochs=300, lr=0.1, schedule="cosine")
+    fit(inference.ELBO(model, guide), epochs=150, lr=0.2, schedule="cosine")
     medians = torch.stack([guide.median()["z"], data() / 2])
     assert (medians[0] - medians[1]).abs().mean() < 0.1 and torch.corrcoef(medians)[0, 1] > 0.9
 
@@ -123,7 +123,7 @@ class Scaled(PyroModule):
 def test_pyro_module_with_parameter_and_sample():
     model = Scaled()
     guide = AutoNormal(model)
-    fit(inference.ELBO(model, guide), epochs=300)
+    fit(inference.ELBO(model, guide), epochs=150, lr=0.1)
     assert model.scale.item() == pytest.approx(0.5, abs=0.15)
     assert guide.median()["loc"].item() == pytest.approx(2, abs=0.2)
     assert len(pyro.get_param_store()) == 0
@@ -176,7 +176,7 @@ def test_module_as_model_and_function_as_guide():
 
     model = Model()
     objective = inference.ELBO(model, guide)
-    fit(objective, epochs=300)
+    fit(objective, epochs=150, lr=0.1)
     assert model.loc.item() == pytest.approx(2, abs=0.3)
     assert objective.program.parameter_values()["weight"] > 0.5
 

@@ -5,7 +5,6 @@ import functools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -267,6 +266,7 @@ KILLED = """
 import json, os, signal, sys, lightning_fabric, torch
 from torch import nn
 import inference
+import inference.training
 
 class Noisy(nn.Module):
     def __init__(self):
@@ -312,37 +312,39 @@ for path, moment, number in json.loads(sys.argv[1]):
     if not child:
         train()
         sys.exit()
-    print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print("ended", code, *sorted(os.listdir(os.path.dirname(path))), flush=True)
 """
 
 MOMENTS = {"step": 5, "fsync": 2, "before replace": 1, "after replace": 3}
 
 
-def run_killed(*runs: tuple[str, str, int]) -> list[tuple[str, int]]:
-    """What each training printed in a process of its own, and the exit code: the checkpoint, when, which."""
+Ends = dict[str, tuple[str, int, list[str]]]
+
+
+def run_one_after_the_other(runs: list[tuple[str, str, int]]) -> list[tuple[str, int, list[str]]]:
+    """What each training printed in a process of its own, its exit code, and the files that it left.
+
+    A run is the place of its checkpoint, the moment when it is killed, and which of these moments.
+    """
     command = [sys.executable, "-c", KILLED, json.dumps(runs)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    ends = re.findall(r"(.*?)ended (-?\d+)\n", done.stdout, flags=re.DOTALL)
+    ends = re.findall(r"(.*?)ended (-?\d+)([^\n]*)\n", done.stdout, flags=re.DOTALL)
     assert len(ends) == len(runs), done.stderr
-    return [(said, int(code)) for said, code in ends]
+    return [(said, int(code), left.split()) for said, code, left in ends]
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    """For each moment the exit code of the training that was killed then, and the folder that it left."""
-    folders = {moment: tmp_path_factory.mktemp("killed") for moment in MOMENTS}
-    ends = run_killed(*((str(folders[moment] / "c.pt"), moment, MOMENTS[moment]) for moment in MOMENTS))
-    return {moment: (code, folders[moment]) for moment, (_, code) in zip(MOMENTS, ends, strict=True)}
+def killed_and_again(tmp_path_factory) -> tuple[Ends, Ends]:
+    """For each moment the end of the training that was killed then, and of the same run again.
 
-
-@pytest.fixture(scope="module")
-def again(killed, tmp_path_factory):
-    """What it prints when it is run again, with the exit code and the folder; and what it does as a whole."""
-    folders = {moment: tmp_path_factory.mktemp("again") for moment in [*MOMENTS, "never"]}
-    for moment in MOMENTS:
-        shutil.copytree(killed[moment][1], folders[moment], dirs_exist_ok=True)
-    ends = run_killed(*((str(folder / "c.pt"), "never", 0) for folder in folders.values()))
-    return {moment: (*end, folders[moment]) for moment, end in zip(folders, ends, strict=True)}
+    And, as the moment that never comes, the end of one that nothing has stopped.
+    """
+    paths = {moment: str(tmp_path_factory.mktemp("killed") / "c.pt") for moment in [*MOMENTS, "never"]}
+    killed = [(paths[moment], moment, number) for moment, number in MOMENTS.items()]
+    ends = run_one_after_the_other([*killed, *((path, "never", 0) for path in paths.values())])
+    first, second = ends[: len(killed)], ends[len(killed) :]
+    return dict(zip(MOMENTS, first, strict=True)), dict(zip(paths, second, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -354,12 +356,9 @@ def again(killed, tmp_path_factory):
         ("after replace", ["c.pt"]),
     ],
 )
-def test_killed_and_run_again(killed, again, moment, left):
-    code, folder = killed[moment]
-    assert code == -signal.SIGKILL
-    assert sorted(os.listdir(folder)) == left
-    whole, code, _ = again["never"]
-    assert whole and code == 0
-    said, code, folder = again[moment]
-    assert (said, code) == (whole, 0)
-    assert os.listdir(folder) == ["c.pt"]
+def test_killed_and_run_again(killed_and_again, moment, left):
+    killed, again = killed_and_again
+    assert killed[moment] == ("", -signal.SIGKILL, left)
+    said, code, _ = again["never"]
+    assert said and code == 0
+    assert again[moment] == (said, 0, ["c.pt"])

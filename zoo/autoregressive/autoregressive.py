@@ -27,6 +27,9 @@ class Autoregressive(GenerativeModel):
       it, so that drawing n variables costs n small steps. The state is the subclass's own business; it starts
       without batch dimensions and takes on those of the values.
 
+    Where a label conditions all variables, `params` and `initial_state` take it as a further argument, and
+    the subclass writes a `model` that has a site for it.
+
     Args:
         event_shape: Shape of one item.
         order: The scan order: a permutation of 0 … n - 1, which number the entries of an item row by row.
@@ -65,11 +68,11 @@ class Autoregressive(GenerativeModel):
 
     # What a subclass writes
 
-    def params(self, x: Tensor) -> Tensor:
+    def params(self, x: Tensor, *labels: Tensor) -> Tensor:
         """Parameters of all conditionals of items ``(..., n)`` in scan order: shape ``(..., n, *rest)``."""
         raise NotImplementedError
 
-    def initial_state(self) -> Any:
+    def initial_state(self, *labels: Tensor) -> Any:
         """The state before any variable is known."""
         return None
 
@@ -91,10 +94,10 @@ class Autoregressive(GenerativeModel):
         """p(x_i | x_<i) of the variable at a step of the scan, from the state before it."""
         return self.entry(self.params_at(step, state))
 
-    def conditionals(self, x: Tensor) -> dist.Distribution:
+    def conditionals(self, x: Tensor, *labels: Tensor) -> dist.Distribution:
         """p(x_i | x_<i) of every entry of items ``(..., *event_shape)``, in one pass; batched like x."""
         entries = self.in_scan_order(x)
-        params, dim = self.params(entries), entries.dim() - 1
+        params, dim = self.params(entries, *labels), entries.dim() - 1
         if not self.is_natural:
             params = params.index_select(dim, self.rank)
         return self.entry(params if len(self.event_shape) == 1 else params.unflatten(dim, self.event_shape))
@@ -119,19 +122,26 @@ class Autoregressive(GenerativeModel):
         """
         pyro.module(self.name, self)
         with pyro.plate("data", num if x is None else len(x)):
-            if x is not None:
-                return pyro.sample("x", self.conditionals(x).to_event(len(self.event_shape)), obs=x)
-            state, values = self.initial_state(), []
-            for step, variable in enumerate(self.order):
-                value = pyro.sample(f"x_{variable}", self.conditional(step, state))
-                values.append(value if value.dim() else value.expand(num))  # one held for all items
-                state = self.advance(step, state, values[-1])
-            return self.assembled(values)
+            return self.draw_in_turn(num) if x is None else self.observe(x)
 
-    def _sample(self, num: int) -> Tensor:
+    def observe(self, x: Tensor, *labels: Tensor) -> Tensor:
+        """The site ``x``, for a program that is given the whole of it."""
+        conditionals = self.conditionals(x, *labels)
+        return pyro.sample("x", conditionals.to_event(len(self.event_shape)), obs=x)
+
+    def draw_in_turn(self, num: int, *labels: Tensor) -> Tensor:
+        """The sites ``x_i`` in scan order, for a program that draws ``num`` items, or is held at some."""
+        state, values = self.initial_state(*labels), []
+        for step, variable in enumerate(self.order):
+            value = pyro.sample(f"x_{variable}", self.conditional(step, state))
+            values.append(value if value.dim() else value.expand(num))  # one held for all items
+            state = self.advance(step, state, values[-1])
+        return self.assembled(values)
+
+    def _sample(self, num: int, *labels: Tensor) -> Tensor:
         """What `model` draws, bit for bit, without its handlers."""
         with pyro.validation_enabled(False):
-            state, values = self.initial_state(), []
+            state, values = self.initial_state(*labels), []
             for step in range(self.num_variables):
                 values.append(self._draw(self.params_at(step, state), num))
                 state = self.advance(step, state, values[-1])
@@ -144,10 +154,10 @@ class Autoregressive(GenerativeModel):
         entry = self.entry(params)
         return (entry if entry.batch_shape == (num,) else entry.expand((num,)))()
 
-    def log_prob(self, x: Tensor) -> Tensor:
+    def log_prob(self, x: Tensor, *labels: Tensor) -> Tensor:
         """Log-probability (log-density where entries are real) of each item in nats, in one pass."""
         entries = self.in_scan_order(x)
-        params = self.params(entries)
+        params = self.params(entries, *labels)
         if self.num_levels == 2:  # what Bernoulli does, at less cost
             return -binary_cross_entropy_with_logits(params, entries, reduction="none").sum(-1)
         with pyro.validation_enabled(False):

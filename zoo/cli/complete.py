@@ -1,13 +1,14 @@
-"""``zoo complete``: the hidden part of test images, drawn by a trained run given the part that is shown."""
+"""``zoo complete``: the rest of test images, a text or a sound, drawn by a run given the part shown."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zoo.cli.errors import UsageFault, choose
-from zoo.cli.sample import MOST_TILES
+from zoo.cli.sample import MOST_TILES, check_label
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +37,26 @@ def complete(
         str, typer.Option(help=f"Which half of each image is hidden: {', '.join(OCCLUSIONS)}.")
     ] = "bottom",
     items: Annotated[int, typer.Option(min=1, help="How many test images.")] = 8,
-    num: Annotated[int, typer.Option(min=1, help="Completions of each.")] = 8,
+    num: Annotated[
+        int | None, typer.Option(min=1, help="Completions of each; left out, 8, and 1 of a sound.")
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            help="The beginning of a text, instead of images; of a sound, a WAV file: left out, the first "
+            "second of the held-out clip."
+        ),
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(min=1, help="Characters after it; left out, 1000, or to the end of a name.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Of a sound, after its beginning, above 0; left out, 1.")
+    ] = None,
+    label: Annotated[
+        int | None,
+        typer.Option(help="Which label to complete as, for a model of pixels by label; left out, their own."),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(
@@ -48,15 +68,41 @@ def complete(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws, and of what random hides.")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option(help="File: .png for a picture, .npy for the numbers; left out, completions.png there."),
+        typer.Option(
+            help="File: .png for a picture, .npy for the numbers; left out, completions.png there. Of texts "
+            ".txt or .npy; left out, they are printed. Of sounds .wav or .npy; left out, completed.wav."
+        ),
     ] = None,
 ) -> None:
     """Complete half-hidden test images by a trained model.
 
     For models that draw pixel by pixel, and by gibbs alone for machines (rbm, dbm). The picture shows each
     image with its hidden part in orange, its completions, and the original; a NumPy array has shape
-    (num, items, *event_shape).
+    (num, items, *event_shape). A run on texts goes on from --prefix; one on
+    sounds too, into a WAV file that holds both.
     """
+    from zoo.cli.run_folder import RunFolder
+    from zoo.cli.sound import SOUNDS, draw_sound, refuse_sound_options
+    from zoo.cli.text import TEXTS, refuse_text_options, write
+
+    folder = RunFolder(run)
+    config = folder.config()
+    if config["data"] in SOUNDS:
+        if label is not None:
+            raise UsageFault(f"--label is not for a run on {config['data']}")
+        refuse_text_options(None, length, config["data"])
+        draw_sound(run, num, prefix=prefix, seconds=seconds, seed=seed, out=out, completes=True)
+        return
+    refuse_sound_options(seconds, config["data"])
+    if label is not None and config["data"] in TEXTS:
+        raise UsageFault(f"--label is not for a run on {config['data']}")
+    num = num or 8
+    if config["data"] in TEXTS:
+        if prefix is None:
+            raise UsageFault(f"zoo complete expects --prefix, the beginning of a text, for {config['data']}")
+        write(run, num, prefix=prefix, length=length, seed=seed, out=out)
+        return
+    refuse_text_options(prefix, length, config["data"])
     choose("part to hide", occlude, OCCLUSIONS)
     choose("method", method, METHODS)
     out = out or run / "completions.png"
@@ -72,11 +118,8 @@ def complete(
     from inference.checkpoint import write_atomically
     from zoo.cli.pictures import completions, highest_level, to_npy, to_png
     from zoo.cli.report import counted, say
-    from zoo.cli.run_folder import RunFolder
     from zoo.data import load
 
-    folder = RunFolder(run)
-    config = folder.config()
     if len(config["event_shape"]) < 2:
         raise UsageFault(
             f"zoo complete expects images, and the items of {config['data']} are vectors; "
@@ -85,14 +128,24 @@ def complete(
     model = folder.load_model()
     if not out.parent.is_dir():
         raise UsageFault(f"--out expects a file in a folder that is there, got {out}")
-    test = load(config["data"], fold=config["fold"]).test.x
+    given = hasattr(model, "given") and model.num_classes is not None
+    if label is not None and not given:
+        raise UsageFault(
+            f"--label expects a model of pixels by label, and {type(model).__name__} here is none"
+        )
+    if label is not None:
+        check_label(label, model)
+    test = load(config["data"], fold=config["fold"]).test
     if items > len(test):
         raise UsageFault(f"--items expects at most the {len(test):,} test items, got {items}")
-    x = test[:items]
+    x = test.x[:items]
     observed = shown(occlude, x, seed)
-    result = inference.complete(
-        model, x, observed, num=num, method=method, particles=particles, sweeps=sweeps, seed=seed
-    )
+    settings = {"num": num, "method": method, "particles": particles, "sweeps": sweeps, "seed": seed}
+    if given:
+        labels = test.y[:items] if label is None else test.y[:items] * 0 + label
+        result = by_label(model, x, labels, observed, settings)
+    else:
+        result = inference.complete(model, x, observed, **settings)
     if out.suffix == ".png":
         name, highest = type(model).__name__, highest_level(model)
         data = to_png(completions(x, observed, result.draws, name=name, highest=highest))
@@ -101,6 +154,29 @@ def complete(
     write_atomically(out, data)
     report(result, observed, OCCLUSIONS[occlude], particles, sweeps)
     say(f"wrote {counted(num * items, 'completion')} to {out}")
+
+
+def by_label(
+    model: Any, x: "Tensor", labels: "Tensor", observed: "Tensor", settings: dict[str, Any]
+) -> "Completion":
+    """Completions of images by p(x | y), each given its label."""
+    import torch
+
+    import inference
+
+    parts = []
+    for label in labels.unique().tolist():
+        own = labels == label
+        parts.append(inference.complete(model.given(label), x[own], observed[own], **settings))
+    # They come label by label; each image goes back to its place.
+    place = labels.argsort(stable=True).argsort()
+    fields = {
+        name: torch.cat([getattr(part, name) for part in parts])[place]
+        for name in ("effective_sample_size", "log_evidence", "log_evidence_error")
+    }
+    draws = torch.cat([part.draws for part in parts], dim=1)[:, place]
+    worst = next((part for part in parts if not part.exact), parts[0])
+    return replace(worst, draws=draws, **fields)
 
 
 def shown(occlude: str, x: "Tensor", seed: int) -> "Tensor":

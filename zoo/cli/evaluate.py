@@ -57,6 +57,7 @@ def _evaluate_one(
 ) -> dict[str, Any]:
     from zoo.cli.pictures import draw_pictures
     from zoo.cli.report import test_metrics
+    from zoo.cli.text import refuse_other_texts
     from zoo.data import load
 
     config = folder.config()
@@ -80,6 +81,7 @@ def _evaluate_one(
     dataset = load(config["data"], fold=config["fold"])
     if config["labels"] is not None:
         dataset = dataset.with_labels(config["labels"], seed=config["seed"])
+    refuse_other_texts(before, dataset, folder.path)
     metrics = before | test_metrics(
         model, dataset, config, particles=particles, bound=bound, chains=chains, betas=betas, seed=seed
     )

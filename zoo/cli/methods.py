@@ -54,6 +54,7 @@ class Traits:
         learned_guide: Whether the guide has parameters that the model has not.
         closed_steps: Whether it has ``e_step`` and ``m_step``.
         bayesian: Whether it has a program with priors over its parameters, ``bayesian_model``.
+        in_windows: Whether it carries a state from one item to the next, and items are windows of sequences.
     """
 
     density: str
@@ -62,6 +63,7 @@ class Traits:
     learned_guide: bool
     closed_steps: bool
     bayesian: bool
+    in_windows: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,13 @@ METHODS = {
         "an exact density",
         lambda traits: traits.density == "exact",
         "maximum-likelihood",
+        noisy=False,
+    ),
+    "truncated-backpropagation": Method(
+        "gradient of the exact log p(x) of windows, each from the state that the one before it left",
+        "a state to carry, and data in windows of long sequences",
+        lambda traits: traits.in_windows,
+        "truncated-backpropagation",
         noisy=False,
     ),
     "em": Method(
@@ -224,6 +233,7 @@ def traits_of(model: "GenerativeModel", dataset: "Dataset") -> Traits:
         learned_guide=learned_guide,
         closed_steps=hasattr(model, "e_step") and hasattr(model, "m_step"),
         bayesian=hasattr(model, "bayesian_model"),
+        in_windows=hasattr(model, "log_prob_from") and hasattr(dataset.train, "starts"),
     )
 
 

@@ -40,7 +40,9 @@ def draw_pictures(model: "GenerativeModel", dataset: "Dataset", run: "RunFolder"
     from inference.checkpoint import write_atomically
 
     images = len(model.event_shape) > 1
-    pictures: dict[str, Callable[[], Figure]] = {"samples.png": lambda: _samples(model, dataset)}
+    pictures: dict[str, Callable[[], Figure]] = {}
+    if dataset.alphabet is None and dataset.rate is None:
+        pictures["samples.png"] = lambda: _samples(model, dataset)
     if images and hasattr(model, "reconstruct"):
         pictures["reconstructions.png"] = lambda: _reconstructions(model, dataset.test.x)
     if images and hasattr(model, "decode") and hasattr(model, "latent_dim"):  # the code is a vector
@@ -50,6 +52,13 @@ def draw_pictures(model: "GenerativeModel", dataset: "Dataset", run: "RunFolder"
             pictures["manifold.png"] = lambda: _manifold(model)
         else:
             pictures["traversals.png"] = lambda: _traversals(model, dataset.test.x)
+    if hasattr(model, "influence"):
+        from zoo.cli.pixel_pictures import drawn_by_label, receptive_field
+
+        test = dataset.test
+        pictures["receptive_field.png"] = lambda: receptive_field(model, test.x, test.y)
+        if model.num_classes is not None:
+            pictures["labels.png"] = lambda: drawn_by_label(model)
     if images and hasattr(model, "num_components"):
         pictures["components.png"] = lambda: _components(model)
     pairs = _pairs(dataset.test) if images and hasattr(model, "interpolate") else []
@@ -68,6 +77,20 @@ def draw_pictures(model: "GenerativeModel", dataset: "Dataset", run: "RunFolder"
         contrast = _contrast(run.config())
         pictures["learning_curve.png"] = lambda: learning_curve(history, contrast=contrast)
     drawn = []
+    if dataset.rate is not None and hasattr(model, "generate"):
+        from zoo.cli.sound import sound_samples, spectrograms
+        from zoo.data.speech import wav_bytes
+
+        (sound,) = sound_samples(model, dataset)
+        write_atomically(run.path / "samples.wav", wav_bytes(sound))
+        drawn.append("samples.wav")
+        real, rate = dataset.test.sequences[0][: len(sound)], dataset.rate
+        pictures["spectrograms.png"] = lambda: spectrograms(real, sound, rate, name=type(model).__name__)
+    if dataset.alphabet is not None:
+        from zoo.cli.text import sample_text
+
+        write_atomically(run.path / "samples.txt", sample_text(model, dataset).encode())
+        drawn.append("samples.txt")
     for name, draw in pictures.items():
         try:
             write_atomically(run.path / name, to_png(draw()))

@@ -21,6 +21,7 @@ OBJECTIVES = {
     "persistent-contrastive-divergence": "PersistentContrastiveDivergence",
     "reweighted-wake-sleep": "ReweightedWakeSleep",
     "supervised-elbo": "SupervisedELBO",
+    "truncated-backpropagation": "TruncatedBackpropagation",
     "variational-em": "VariationalEM",
 }
 """Name in a recipe and on the command line, and the class in `inference`: of ``em`` what it maximises."""

@@ -143,13 +143,21 @@ def test_metrics(
         metrics["gaussian"] = {"nats_per_item": _full_gaussian(dataset)}
     if hasattr(model, "invert"):
         metrics["inversion"] = _inversion(model, dataset, seed)
+    if dataset.rate is not None and hasattr(model, "log_prob_of"):
+        from zoo.cli.sound import sound_figures
+
+        metrics |= sound_figures(model, dataset)
+    if dataset.alphabet is not None and hasattr(model, "log_prob_of"):
+        from zoo.cli.text import text_figures
+
+        metrics |= text_figures(model, dataset, seed)
     if dataset.num_classes is None:
         return metrics
     if hasattr(model, "features") and (dataset.train.y[:PROBE_ITEMS].unique() >= 0).sum() > 1:
         metrics["probe"] = _probe(model, dataset)
     if getattr(model, "num_classes", None) is not None:  # a machine may be built without labels
         metrics["accuracy"] = _accuracy(model, dataset.test)
-        if model.density != "unnormalized":  # there p(y | x) is no network of its own
+        if hasattr(model.classify, "parameters"):  # elsewhere p(y | x) is no network of its own
             metrics["accuracy_classifier_alone"] = _classifier_alone(dataset, config)
         metrics["generated_as_asked"] = _generated_as_asked(model, dataset, seed)
     return metrics
@@ -323,6 +331,16 @@ def print_metrics(metrics: dict[str, Any]) -> None:
         from zoo.cli.undirected_figures import likelihood_rows
 
         for row in likelihood_rows(metrics):
+            table.add_row(*row)
+    if "sound" in metrics:
+        from zoo.cli.sound import sound_rows
+
+        for row in sound_rows(metrics):
+            table.add_row(*row)
+    if "characters" in metrics:
+        from zoo.cli.text import text_rows
+
+        for row in text_rows(metrics):
             table.add_row(*row)
     if "gaussian" in metrics:
         table.add_row(

@@ -19,7 +19,10 @@ DESCRIPTIONS = {
     "fashion-mnist": "pieces of clothing, 28×28, grey levels binarised at random (Xiao et al., 2017)",
     "mnist": "handwritten digits, 28×28, grey levels binarised at random (LeCun et al., 1998)",
     "mnist-levels": "handwritten digits, 28×28, levels 0 to 255 (LeCun et al., 1998)",
+    "names": "English first names, a character each entry (Moby Word II)",
     "red-wine": "11 physico-chemical measurements of red wines, standardised (Cortez et al., 2009)",
+    "shakespeare": "texts of Shakespeare, in windows of 100 characters",
+    "speech": "read speech, 16 kHz, 256 levels of µ-law: five clips, 25 seconds (LibriVox)",
     "white-wine": "11 physico-chemical measurements of white wines, standardised (Cortez et al., 2009)",
 }
 """The data sets by name, and one line on what each is."""
@@ -42,8 +45,9 @@ def load(name: str, *, fold: int | None = None, folder: str | Path | None = None
         name: One of `names`.
         fold: Which of the ten folds is the test part, 0 to 9, for the wines only; 0 where it is None.
         folder: A folder with the four files of MNIST or of Fashion-MNIST, looked in before the folder that
-            ``ZOO_DATA_DIR`` names and before the cache (``ZOO_CACHE_DIR``, or the user's cache folder). The
-            other data sets are embedded and read no folder.
+            ``ZOO_DATA_DIR`` names and before the cache (``ZOO_CACHE_DIR``, or the user's cache folder). Or
+            one with all of Shakespeare, of whom a single play is embedded. The other data sets are embedded
+            and read no folder.
 
     Raises:
         ValueError: If the name is unknown, if there is no such fold, or if a file that was found has wrong
@@ -71,6 +75,14 @@ def load(name: str, *, fold: int | None = None, folder: str | Path | None = None
         from zoo.data import mnist
 
         return mnist.load(name, folder)
+    if name in ("shakespeare", "names"):
+        from zoo.data import text
+
+        return text.load(name, folder)
+    if name == "speech":
+        from zoo.data import speech
+
+        return speech.load()
     from zoo.data import digits
 
     return digits.load(name)

@@ -167,6 +167,8 @@ class Dataset:
         fold: Which fold is the test part, or None where there are no folds.
         num_folds: How many folds there are, 1 where the split is fixed.
         description: One line on what the data are.
+        alphabet: The characters that entries 0, 1, … stand for, or None where they stand for none.
+        rate: Entries for each second, where items are sounds in µ-law levels, or None where they are none.
 
     Example:
         >>> from zoo.data import load
@@ -187,10 +189,57 @@ class Dataset:
     fold: int | None = None
     num_folds: int = 1
     description: str = ""
+    alphabet: str | None = None
+    rate: int | None = None
 
     def with_labels(self, num: int, *, seed: int = 0) -> Self:
         """Returns the data set with ``num`` training labels left, as `Split.with_labels` chooses them."""
         return replace(self, train=self.train.with_labels(num, seed=seed))
+
+    def encode(self, text: str) -> Tensor:
+        """Characters as entries, int64, shape ``(len(text),)``.
+
+        Raises:
+            ValueError: If the data are no text, or a character is not in the alphabet.
+
+        Example:
+            >>> from zoo.data import load
+            >>> data = load("names")
+            >>> data.encode("Ada"), data.decode(data.encode("Ada"))
+            (tensor([ 2, 31, 28]), 'Ada')
+        """
+        alphabet = self._alphabet()
+        strange = sorted(set(text) - set(alphabet))
+        if strange:
+            more = f" (nor {''.join(strange[1:])!r})" if strange[1:] else ""
+            raise ValueError(
+                f"the character {strange[0]!r}{more} was never seen in training: leave it out, or take those "
+                f"of {self.name!r}, {alphabet!r}"
+            )
+        place = {character: entry for entry, character in enumerate(alphabet)}
+        return torch.tensor([place[character] for character in text], dtype=torch.int64)
+
+    def decode(self, entries: Tensor) -> str:
+        """Entries as characters, the inverse of `encode`.
+
+        Args:
+            entries: Integers 0 … ``len(alphabet) - 1``, shape ``(length,)``.
+
+        Raises:
+            ValueError: If the data are no text, or an entry stands for no character.
+        """
+        alphabet = self._alphabet()
+        numbers = entries.tolist()
+        if not all(0 <= number < len(alphabet) for number in numbers):
+            raise ValueError(
+                f"expected entries 0 ... {len(alphabet) - 1}, got {min(numbers)} ... {max(numbers)}"
+            )
+        return "".join(alphabet[number] for number in numbers)
+
+    def _alphabet(self) -> str:
+        if self.alphabet is None:
+            raise ValueError(f"data set {self.name!r} has no alphabet: its items are no texts")
+        return self.alphabet
 
 
 def _one_label_each(items: Tensor, y: Tensor | None) -> Tensor | None:

@@ -1,0 +1,136 @@
+"""Convolutions that see no pixel of the future: the rows above, and their own row up to a point."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
+
+Sees = Literal["A", "B", "above", "row"]
+"""What a convolution sees of its own row: with the masks of van den Oord et al., ``"A"`` what is left of a
+pixel, ``"B"`` the pixel too; with ``"above"`` nothing, with ``"row"`` the whole of it."""
+
+
+def colour_of(num: int, colours: int, parts: int = 1) -> Tensor:
+    """Which colour each of ``num`` feature maps belongs to, 0 … colours - 1, in ``parts`` parts alike.
+
+    Example:
+        >>> colour_of(7, 3).tolist(), colour_of(6, 3, parts=2).tolist()
+        ([0, 0, 0, 1, 1, 2, 2], [0, 1, 2, 0, 1, 2])
+    """
+    each = num // parts
+    return (torch.arange(num) % each) * colours // each
+
+
+class MaskedConv2d(nn.Module):
+    """y(r, c) = b + Σ W_ij x(r - i, c - j), over pixels (i, j) that come before in the scan, or at it.
+
+    Within a pixel the feature maps belong to colours, in order: with the mask ``"A"`` those of a colour see
+    those of the colours before it, with ``"B"`` those of its own colour too.
+
+    `forward` takes whole maps. For drawing, `weights` takes the weights apart: what the rows above add comes
+    for a whole row at once, and what the row itself adds pixel by pixel.
+
+    Args:
+        in_channels: Feature maps that come in.
+        out_channels: Feature maps that go out.
+        kernel_size: Rows and columns, odd; of the rows only the upper half and the middle are there.
+        sees: Which mask.
+        colours: Colours that the maps belong to, at most as many as there are maps.
+        parts: Parts of the outgoing maps, such as gates, of which each has all the colours.
+        bias: Whether there is b.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int] = (1, 1),
+        sees: Sees = "B",
+        *,
+        colours: int = 1,
+        parts: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if min(in_channels, out_channels // parts) < colours:
+            raise ValueError(
+                f"expected at least {colours} feature maps, one for each colour, got {in_channels} and "
+                f"{out_channels // parts}"
+            )
+        self.sees = sees
+        self.rows_above, self.width = kernel_size[0] // 2, kernel_size[1]
+        rows = self.rows_above + (sees != "above")
+        like_linear = nn.Conv2d(in_channels, out_channels, (rows, self.width), bias=bias)
+        self.weight, self.bias = like_linear.weight, like_linear.bias
+        mask = torch.ones(out_channels, in_channels, rows, self.width)
+        if sees in ("A", "B"):
+            middle = self.width // 2
+            mask[:, :, -1, middle + 1 :] = 0
+            seen = colour_of(in_channels, colours)
+            own = colour_of(out_channels, colours, parts).unsqueeze(1)
+            mask[:, :, -1, middle] = (seen < own if sees == "A" else seen <= own).float()
+        self.register_buffer("mask", None if mask.all() else mask, persistent=False)
+
+    @property
+    def masked_weight(self) -> Tensor:
+        """W with zeros where nothing is seen, shape ``(out, in, rows, columns)``."""
+        return self.weight if self.mask is None else self.weight * self.mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``(batch, out, height, width)`` from maps ``(batch, in, height, width)``."""
+        height = x.shape[-2]
+        y = conv2d(x, self.masked_weight, self.bias, padding=(self.rows_above, self.width // 2))
+        return y if y.shape[-2] == height else y[..., :height, :]
+
+    def weights(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """W of the rows above and of the row itself, as matrices with the out-going maps last; and b."""
+        weight = self.masked_weight.permute(2, 3, 1, 0)  # rows, columns, in, out
+        above = weight[: self.rows_above].flatten(0, 2) if self.rows_above else None
+        if self.sees == "above":
+            return above, None, self.bias
+        own = weight[-1] if self.sees == "row" else weight[-1, : self.width // 2 + 1]
+        return above, own.flatten(0, 1), self.bias
+
+
+class Weights(tuple):
+    """The weights of some convolutions, taken apart as `MaskedConv2d.weights` does.
+
+    It is a leaf of a state, whatever looks for the tensors in it: it never changes.
+    """
+
+    def __new__(cls, convolutions: Iterable[MaskedConv2d]) -> "Weights":
+        """Takes them apart, in order."""
+        return super().__new__(cls, (convolution.weights() for convolution in convolutions))
+
+
+def windows(rows: Sequence[Tensor], width: int) -> Tensor:
+    """What a convolution of ``width`` columns sees of rows ``(..., W, maps)`` from each column, zeros beyond.
+
+    Returns:
+        Tensor of shape ``(..., W, rows · width · maps)``.
+    """
+    half = width // 2
+    wide = [pad(row, (0, 0, half, half)).unfold(-2, width, 1).movedim(-1, -2).flatten(-2) for row in rows]
+    return joined(wide)
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts side by side in the last dimension, with what dimensions on the left any of them has."""
+    if len(parts) == 1:
+        return parts[0]
+    shapes = [part.shape[:-1] for part in parts]
+    if any(shape != shapes[0] for shape in shapes):
+        batch_shape = torch.broadcast_shapes(*shapes)
+        parts = [part.expand(*batch_shape, part.shape[-1]) for part in parts]
+    return torch.cat(list(parts), -1)
+
+
+def affine(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
+    """Returns x W + b; where x has seen fewer rows or columns than W has weights for, these are the last.
+
+    ``b`` may have dimensions on the left.
+    """
+    W = W[-x.shape[-1] :]
+    return torch.addmm(b, x, W) if x.dim() == 2 and b.dim() <= 2 else x @ W + b

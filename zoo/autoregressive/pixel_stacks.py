@@ -1,0 +1,271 @@
+"""The two stacks of layers that a PixelCNN may have, each over whole images and from pixel to pixel.
+
+From pixel to pixel a stack computes every feature once. What the rows above add to a row comes for all its
+columns at once, when they are complete; what the row adds itself, column by column.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+
+from zoo.autoregressive.masked_convolution import MaskedConv2d, Weights, affine, joined, windows
+
+Columns = tuple[Tensor, ...]
+"""Features of one row, ``(..., maps)`` in each of its columns."""
+
+
+class StackCache(NamedTuple):
+    """What a stack knows along a row.
+
+    Attributes:
+        weights: Of all its convolutions, taken apart.
+        bias: Of its masked convolutions, with what a label adds.
+        rows: For each of those, the last rows above of what it sees, ``(..., width, maps)``.
+        above: What these add, with the bias, in every column.
+        along: What each sees of the row so far.
+    """
+
+    weights: tuple[Weights, ...]
+    bias: tuple[Tensor, ...]
+    rows: tuple[Columns, ...]
+    above: tuple[Columns, ...]
+    along: tuple[Columns, ...]
+
+
+class ResidualStack(nn.Module):
+    """A masked convolution of the pixels, and residual blocks: h ← h + W_3 · relu(W_2 * relu(W_1 · relu(h))).
+
+    Args:
+        colours: That a pixel has.
+        hidden: Feature maps in the middle of a block; between the blocks there are twice as many.
+        layers: Blocks.
+        kernel_size: Of W_2.
+        first_kernel_size: Of the first convolution.
+        num_classes: Labels, 0 for none.
+        dropout: Share of the features before W_3 that are dropped.
+    """
+
+    def __init__(
+        self,
+        colours: int,
+        hidden: int,
+        layers: int,
+        kernel_size: int,
+        first_kernel_size: int,
+        num_classes: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.dropout = dropout
+        sizes = (first_kernel_size,) * 2, (kernel_size,) * 2
+        first = MaskedConv2d(colours, 2 * hidden, sizes[0], "A", colours=colours)
+        inner = [MaskedConv2d(hidden, hidden, sizes[1], "B", colours=colours) for _ in range(layers)]
+        self.masked = nn.ModuleList([first, *inner])
+        self.into = nn.ModuleList(MaskedConv2d(2 * hidden, hidden, colours=colours) for _ in range(layers))
+        self.out_of = nn.ModuleList(MaskedConv2d(hidden, 2 * hidden, colours=colours) for _ in range(layers))
+        self.of_label = _label_biases(num_classes, [2 * hidden, *[hidden] * layers])
+
+    def forward(self, maps: Tensor, y: Tensor | None) -> Tensor:
+        """Maps ``(batch, 2 · hidden, height, width)`` from those of pixels, given labels ``(batch,)``."""
+        first, *inner = self.masked
+        of_label = _as_maps(self.of_label, y, len(self.masked))
+        h = first(maps) + of_label[0]
+        for into, masked, out_of, label in zip(self.into, inner, self.out_of, of_label[1:], strict=True):
+            seen = masked(into(h.relu()).relu()) + label
+            h = h + out_of(dropout(seen.relu(), self.dropout, self.training))
+        return h
+
+    def begin(self, width: int, y: Tensor | None) -> StackCache:
+        """The cache before the first pixel of images of this width."""
+        weights = Weights(self.masked), Weights(self.into), Weights(self.out_of)
+        bias = _with_labels(weights[0], self.of_label, y)
+        nothing: tuple[Columns, ...] = ((),) * len(bias)
+        return StackCache(weights, bias, nothing, tuple((b,) * width for b in bias), nothing)
+
+    def look(self, column: int, cache: StackCache, pixel: Tensor) -> tuple[Tensor, Columns]:
+        """The last features at a pixel, ``(..., 2 · hidden)``, and what the masked convolutions see of it."""
+        masked, into, out_of = cache.weights
+        h = self._seen(0, column, cache, masked, pixel)
+        features = [pixel]
+        for layer in range(len(into)):
+            inner = affine(h.relu(), *into[layer][1:]).relu()
+            features.append(inner)
+            seen = self._seen(layer + 1, column, cache, masked, inner)
+            h = h + affine(seen.relu(), *out_of[layer][1:])
+        return h, tuple(features)
+
+    def keep(self, column: int, cache: StackCache, pixel: Tensor, features: Columns) -> StackCache:
+        """The cache one pixel further."""
+        along = _further(cache.along, (pixel, *features[1:]))
+        if column + 1 < len(cache.above[0]):
+            return cache._replace(along=along)
+        rows, above = [], []
+        for masked, (W, _, _), bias, before, row in zip(
+            self.masked, cache.weights[0], cache.bias, cache.rows, along, strict=True
+        ):
+            last = (*before, _row(row))[-masked.rows_above :] if masked.rows_above else ()
+            rows.append(last)
+            if last:
+                added = affine(windows(last, masked.width), W, bias.unsqueeze(-2)).unbind(-2)
+            else:
+                added = (bias,) * len(row)
+            above.append(added)
+        return cache._replace(rows=tuple(rows), above=tuple(above), along=((),) * len(rows))
+
+    def _seen(self, which: int, column: int, cache: StackCache, weights: Weights, own: Tensor) -> Tensor:
+        """A masked convolution at one pixel."""
+        reach = self.masked[which].width // 2
+        left = cache.along[which][max(0, column - reach) :]
+        return affine(joined((*left, own)), weights[which][1], cache.above[which][column])
+
+
+class GatedStack(nn.Module):
+    """A vertical stack over the rows above, and a horizontal one along the row, which sees the vertical one.
+
+    v_l = W_v * v_{l-1},    h_l = W_h * h_{l-1} + U · v_l,    both through tanh(a) ⊙ σ(b),
+
+    and h ← h + R · h_l from the second layer on.
+
+    Args:
+        colours: That a pixel has.
+        hidden: Feature maps of each stack.
+        layers: Of each.
+        kernel_size: Of W_v and W_h.
+        first_kernel_size: Of those in the first layer.
+        num_classes: Labels, 0 for none.
+        dropout: Share of the gated features that are dropped.
+    """
+
+    def __init__(
+        self,
+        colours: int,
+        hidden: int,
+        layers: int,
+        kernel_size: int,
+        first_kernel_size: int,
+        num_classes: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.dropout = dropout
+        k, first = kernel_size, first_kernel_size
+        gates = 2 * hidden
+        self.vertical = nn.ModuleList(
+            [MaskedConv2d(colours, gates, (first, first), "above")]
+            + [MaskedConv2d(hidden, gates, (k, k), "row") for _ in range(layers - 1)]
+        )
+        self.horizontal = nn.ModuleList(
+            [MaskedConv2d(colours, gates, (1, first), "A", colours=colours, parts=2)]
+            + [MaskedConv2d(hidden, gates, (1, k), "B", colours=colours, parts=2) for _ in range(layers - 1)]
+        )
+        self.across = nn.ModuleList(MaskedConv2d(gates, gates, bias=False) for _ in range(layers))
+        self.residual = nn.ModuleList(MaskedConv2d(hidden, hidden, colours=colours) for _ in range(layers))
+        self.of_label = _label_biases(num_classes, [gates] * 2 * layers)
+
+    def forward(self, maps: Tensor, y: Tensor | None) -> Tensor:
+        """Maps ``(batch, hidden, height, width)`` from those of pixels, given labels ``(batch,)``."""
+        layers = len(self.vertical)
+        of_label = _as_maps(self.of_label, y, 2 * layers)
+        v = h = maps
+        for layer in range(layers):
+            v = self.vertical[layer](v) + of_label[layer]
+            seen = self.horizontal[layer](h) + self.across[layer](v) + of_label[layers + layer]
+            gated = self.residual[layer](dropout(_gate(seen, 1), self.dropout, self.training))
+            h = h + gated if layer else gated
+            v = dropout(_gate(v, 1), self.dropout, self.training)
+        return h
+
+    def begin(self, width: int, y: Tensor | None) -> StackCache:
+        """The cache before the first pixel of images of this width, with the vertical stack of its row."""
+        weights = tuple(map(Weights, (self.vertical, self.horizontal, self.across, self.residual)))
+        bias = _with_labels((*weights[0], *weights[1]), self.of_label, y)
+        nothing: tuple[Columns, ...] = ((),) * len(self.vertical)
+        return self._next_row(StackCache(weights, bias, nothing, ((),), nothing), width)
+
+    def look(self, column: int, cache: StackCache, pixel: Tensor) -> tuple[Tensor, Columns]:
+        """The last features at a pixel, ``(..., hidden)``, and what the horizontal convolutions see of it."""
+        _, horizontal, _, residual = cache.weights
+        h, features = pixel, []
+        for layer, (_, own, _) in enumerate(horizontal):
+            features.append(h)
+            reach = self.horizontal[layer].width // 2
+            left = cache.along[layer][max(0, column - reach) :]
+            seen = affine(joined((*left, h)), own, cache.above[layer][column])
+            gated = affine(_gate(seen, -1), *residual[layer][1:])
+            h = h + gated if layer else gated
+        return h, tuple(features)
+
+    def keep(self, column: int, cache: StackCache, pixel: Tensor, features: Columns) -> StackCache:
+        """The cache one pixel further; at the end of a row the vertical stack goes down to the next."""
+        along = _further(cache.along, (pixel, *features[1:]))
+        width = len(cache.above[0])
+        if column + 1 < width:
+            return cache._replace(along=along)
+        rows = ((*cache.rows[0], _row(along[0])), *cache.rows[1:])
+        return self._next_row(cache._replace(rows=rows), width)
+
+    def _next_row(self, cache: StackCache, width: int) -> StackCache:
+        """The vertical stack for a row, of which the pixels above are known."""
+        layers = len(self.vertical)
+        rows, above = [], []
+        v: Tensor | None = None
+        for layer, (of_above, own, _) in enumerate(cache.weights[0]):
+            convolution, bias = self.vertical[layer], cache.bias[layer].unsqueeze(-2)
+            seen = cache.rows[layer] if v is None else (*cache.rows[layer], v)
+            W = own if of_above is None else of_above if own is None else torch.cat([of_above, own])
+            if seen:
+                v = affine(windows(seen, convolution.width), W, bias)
+            else:  # above the first row there is nothing
+                v = bias.expand(*bias.shape[:-2], width, -1)
+            _, of_across, _ = cache.weights[2][layer]
+            above.append((v @ of_across + cache.bias[layers + layer].unsqueeze(-2)).unbind(-2))
+            # The next row of the first layer sees this one's pixels, once they are there.
+            most = convolution.rows_above - (layer == 0)
+            rows.append(seen[-most:] if most > 0 else ())
+            v = _gate(v, -1)
+        return cache._replace(rows=tuple(rows), above=tuple(above), along=((),) * layers)
+
+
+def _gate(x: Tensor, dim: int) -> Tensor:
+    """tanh(a) ⊙ σ(b) of the two halves."""
+    a, b = x.chunk(2, dim)
+    return a.tanh() * b.sigmoid()
+
+
+def _label_biases(num_classes: int, widths: list[int]) -> nn.ModuleList | None:
+    """What each label adds before each non-linearity; it starts at nothing."""
+    if not num_classes:
+        return None
+    biases = nn.ModuleList(nn.Embedding(num_classes, width) for width in widths)
+    for bias in biases:
+        nn.init.zeros_(bias.weight)
+    return biases
+
+
+def _as_maps(of_label: nn.ModuleList | None, y: Tensor | None, num: int) -> list[Tensor | float]:
+    """What labels ``(batch,)`` add to maps, 0 where there are none."""
+    return [0.0] * num if of_label is None else [bias(y)[..., None, None] for bias in of_label]
+
+
+def _with_labels(weights: tuple, of_label: nn.ModuleList | None, y: Tensor | None) -> Columns:
+    """The biases of convolutions, with what labels of any shape add."""
+    biases = [bias for *_, bias in weights]
+    return tuple(
+        biases if of_label is None else (b + add(y) for b, add in zip(biases, of_label, strict=True))
+    )
+
+
+def _further(along: tuple[Columns, ...], features: Columns) -> tuple[Columns, ...]:
+    """One column more for each convolution; the first pixel's features know of no batch yet."""
+    batch_shape = features[0].shape[:-1]
+    return tuple(
+        (*columns, each.expand(*torch.broadcast_shapes(batch_shape, each.shape[:-1]), each.shape[-1]))
+        for columns, each in zip(along, features, strict=True)
+    )
+
+
+def _row(columns: Columns) -> Tensor:
+    """A row ``(..., width, maps)`` of its columns."""
+    return torch.stack(torch.broadcast_tensors(*columns), -2)
