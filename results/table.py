@@ -12,6 +12,10 @@ ROWS = [
     ("independent-digits", "independent pixels, digits", ""),
     ("fvsbn-digits", "FVSBN, digits", ""),
     ("nade-digits", "NADE, 200 hidden, digits", ""),
+    ("pixel-cnn-digits", "PixelCNN, gated, digits", ""),
+    ("pixel-rnn-digits", "PixelRNN, Diagonal BiLSTM, digits", ""),
+    ("pixel-rnn-digits-row", "PixelRNN, Row LSTM, digits", ""),
+    ("pixel-cnn-digits-labels", "PixelCNN by label, digits, labels summed out", ""),
     ("bernoulli-mixture-digits", "mixture of 60 products of coins, digits, EM", ""),
     ("vae-digits", "VAE, digits", ""),
     ("supervised-vae-digits", "supervised VAE, digits, all labels", ""),
@@ -39,6 +43,12 @@ ROWS = [
     ),
     ("fvsbn-mnist", "FVSBN, MNIST, dynamic", "97.45 (one fixed binarisation; Gregor et al., 2014)"),
     ("nade-mnist", "NADE, 500 hidden, MNIST, dynamic", "88.33 (one fixed binarisation; Uria et al., 2016)"),
+    ("pixel-cnn-mnist", "PixelCNN, plain, MNIST, dynamic", "81.30 (one fixed; van den Oord et al., 2016)"),
+    (
+        "pixel-rnn-mnist",
+        "PixelRNN, Diagonal BiLSTM, MNIST, dynamic",
+        "80.75, 1 layer; 79.20, 7 layers (one fixed; van den Oord et al., 2016)",
+    ),
     ("vae-mnist", "VAE, MNIST, dynamic", "86.76 (Burda et al., 2016)"),
     ("iwae-mnist-first", "the same by IWAE-50, from the VAE's weights", ""),
     ("iwae-mnist", "the same, 34 epochs more", "84.78 (Burda et al., 2016)"),
@@ -229,12 +239,75 @@ def representations() -> list[str]:
         ),
         ("that classifier on real test digits", f"{full['generated_as_asked']['judge_accuracy']:.1%}"),
     ]
-    labelled = load("rbm-digits-labels")
+    labelled, pixels = load("rbm-digits-labels"), load("pixel-cnn-digits-labels")
     rows += [
+        ("PixelCNN by label: p(y given x) by Bayes' rule", f"{pixels['accuracy']:.1%}"),
+        ("digits that it draws by label, the same", f"{pixels['generated_as_asked']['share']:.1%}"),
         ("RBM with a label unit: p(y given v)", f"{labelled['accuracy']:.1%}"),
         ("digits that it draws by label, the same", f"{labelled['generated_as_asked']['share']:.1%}"),
     ]
     return ["| digits | test accuracy |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]
+
+
+def sequences() -> list[str]:
+    """The rows on texts and sounds, beside what counting and linear prediction give."""
+    lines = [
+        "| held-out texts, state carried over the whole of each | nats per character | 5-gram | bigram "
+        "| unigram | training | machine | by |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, what in (
+        ("char-rnn-shakespeare", "LSTM, Shakespeare, three plays"),
+        ("char-rnn-names", "LSTM, first names"),
+    ):
+        if not _is_there(name):
+            continue
+        result = load(name)
+        found = result["characters"]
+        cells = [f"{found[of]:.3f}" for of in ("nats_per_character", "5-gram", "bigram", "unigram")]
+        cells += [_duration(result["seconds"]), result["machine"], f"`{result['command']}`"]
+        lines.append(f"| {what} | {' | '.join(cells)} |")
+    result = load("wavenet-speech")
+    sound = result["sound"]
+    predictor = f"linear predictor of the same order, {sound['order']:,}"
+    return [
+        *lines,
+        "",
+        f"| held-out clip of 16 kHz speech | bits per sample | {predictor} | 256 levels alike | training "
+        "| machine | by |",
+        "|---|---|---|---|---|---|---|",
+        f"| WaveNet | {sound['bits_per_sample']:.3f} | {sound['linear_predictor']:.3f} "
+        f"| {sound['uniform']:.0f} | {_duration(result['seconds'])} | {result['machine']} "
+        f"| `{result['command']}` |",
+    ]
+
+
+def cached_drawing() -> list[str]:
+    """The rows on what a cache saves, and on training steps of the networks over images and sounds."""
+    rows = [
+        (
+            "PixelCNN 15 × 16, drawing 16 images of 28×28: times as fast as full passes",
+            "≥ 20",
+            "pixel-cnn-draw",
+        ),
+        ("WaveNet, drawing 16 kHz sound: times as fast as full passes", "≥ 50", "wavenet-draw"),
+        ("PixelCNN 15 × 16, training step: its time over plain PyTorch's", "≤ 1.10", "pixel-cnn-step"),
+        ("WaveNet, training step: the same", "≤ 1.10", "wavenet-step"),
+        ("CharRNN, LSTM of 512, training step: the same", "≤ 1.10", "char-rnn-step"),
+        ("PixelRNN, Diagonal BiLSTM, training step: the same", "≤ 1.10", "pixel-rnn-step"),
+    ]
+    lines = [
+        "| caches, and networks beside plain PyTorch | aim | 1 thread | 2 threads |",
+        "|---|---|---|---|",
+    ]
+    for what, aim, name in rows:
+        if _is_there(f"{name}-1"):
+            one, two = (load(f"{name}-{threads}")["ratio"] for threads in (1, 2))
+            lines.append(f"| {what} | {aim} | {one:.3g} | {two:.3g} |")
+    if _is_there("wavenet-draw-1"):
+        one, two = (load(f"wavenet-draw-{threads}")["samples_per_second"] for threads in (1, 2))
+        lines.append(f"| WaveNet, samples drawn per second | | {one:,.0f} | {two:,.0f} |")
+    return lines
 
 
 def log_partitions() -> list[str]:
@@ -487,6 +560,7 @@ def table() -> str:
     parts = (
         comparison(),
         likelihoods(),
+        sequences(),
         gaussians(),
         inversions(),
         log_partitions(),
@@ -498,6 +572,7 @@ def table() -> str:
         em_timings(),
         timings(),
         autoregressive_timings(),
+        cached_drawing(),
         flow_timings(),
         machine_timings(),
         samplers(),
