@@ -39,5 +39,7 @@ def test_the_code_that_is_shown_runs(capsys, monkeypatch, tmp_path):
     assert shown["images"].shape == (64, 8, 8)
     assert shown["completion"].draws.shape == (8, 3, 8, 8)
     assert (shown["completion"].draws[:, :, 4:] == items[1][:, 4:]).all()
-    assert (shown["ways"][:, 0] == items[2][:2]).all()
+    assert shown["threes"].shape == (16, 8, 8)
+    assert (shown["eights"].draws[:, :, :4] == items[1][:, :4]).all()
+    assert (shown["ways"][:, 0] == items[3][:2]).all()
     assert "nats per item" in capsys.readouterr().out

@@ -107,7 +107,7 @@ def diagonal_bilstm(layer, below, width):
     [("row-lstm", row_lstm, 3), ("row-lstm", row_lstm, 5), ("diagonal-bilstm", diagonal_bilstm, 3)],
 )
 def test_the_conditionals_are_the_recurrence_of_the_docstring(layer, plain, kernel_size):
-    rnn = network((3, 4), layer, layers=2, kernel_size=kernel_size, first_kernel=5)
+    rnn = network((3, 4), layer, layers=2, kernel_size=kernel_size, first_kernel_size=5)
     (x,) = images(rnn, 1)
     with torch.no_grad():
         features = cache(first_convolution(rnn, x))
@@ -148,7 +148,7 @@ def gradient(rnn) -> torch.Tensor:
 @pytest.mark.parametrize("event_shape", [(4, 5), (3, 3, 4)])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_diagonal_bilstm_sees_all_that_comes_before_and_nothing_else(measure, event_shape, layers):
-    rnn = network(event_shape, "diagonal-bilstm", layers=layers, first_kernel=3)
+    rnn = network(event_shape, "diagonal-bilstm", layers=layers, first_kernel_size=3)
     n = rnn.num_variables
     assert torch.equal(measure(rnn), torch.ones(n, n).tril(-1).bool())
 
@@ -156,7 +156,7 @@ def test_a_diagonal_bilstm_sees_all_that_comes_before_and_nothing_else(measure, 
 @pytest.mark.parametrize("measure", [seen, gradient])
 @pytest.mark.parametrize("event_shape", [(4, 5), (3, 3, 4)])
 def test_a_row_lstm_sees_a_triangle_above_and_nothing_else(measure, event_shape):
-    rnn = network(event_shape, "row-lstm", first_kernel=3)
+    rnn = network(event_shape, "row-lstm", first_kernel_size=3)
     found = measure(rnn)
     assert not found.triu().any()
     pixel = torch.arange(rnn.num_variables) // rnn.colours
@@ -183,7 +183,7 @@ def test_a_right_half_that_is_not_a_row_down_sees_the_future(monkeypatch):
     ("event_shape", "arguments"),
     [
         ((5, 6), {"layers": 2, "kernel_size": 5, "num_classes": 3}),
-        ((3, 4, 3), {"hidden": 7, "num_levels": 3, "first_kernel": 5}),
+        ((3, 4, 3), {"hidden": 7, "num_levels": 3, "first_kernel_size": 5}),
         ((3, 1), {"layers": 2, "kernel_size": 5}),
         ((1, 4), {"layers": 2}),
     ],

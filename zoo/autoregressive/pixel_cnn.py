@@ -90,19 +90,7 @@ class PixelCNN(Pixels):
         super().__init__(
             event_shape, num_levels=num_levels, output=output, components=components, num_classes=num_classes
         )
-        for name, size, least in (
-            ("kernel_size", kernel_size, 1),
-            ("first_kernel_size", first_kernel_size, 3),
-        ):
-            if size < least or size % 2 == 0:
-                raise ValueError(f"{name} must be odd and at least {least}, got {size}")
-        if hidden < self.colours or layers < 1:
-            raise ValueError(
-                f"hidden must be at least {self.colours}, the number of colours, and layers at least 1, "
-                f"got {hidden} and {layers}"
-            )
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie between 0 and 1, below it, got {dropout}")
+        self.check_network(hidden, layers, first_kernel_size, kernel_size, dropout)
         self.gated = gated
         stack = GatedStack if gated else ResidualStack
         self.stack = stack(

@@ -60,7 +60,7 @@ class PixelRNN(Pixels):
         hidden: Feature maps of a state, at least 1 for each colour; between the layers there are twice as
             many.
         layers: How many, at least 1.
-        first_kernel: Size of the convolution of the pixels themselves, odd, at least 3.
+        first_kernel_size: Size of the convolution of the pixels themselves, odd, at least 3.
         kernel_size: k, of a Row LSTM, odd.
         num_levels: 2 for pixels 0. or 1.; more for levels 0 … num_levels - 1, int64.
         output: Of more than two levels, ``"softmax"`` or ``"logistic"``.
@@ -99,7 +99,7 @@ class PixelRNN(Pixels):
         layer: Layer = "diagonal-bilstm",
         hidden: int = 32,
         layers: int = 1,
-        first_kernel: int = 7,
+        first_kernel_size: int = 7,
         kernel_size: int = 3,
         num_levels: int = 2,
         output: Output = "softmax",
@@ -112,18 +112,9 @@ class PixelRNN(Pixels):
         )
         if layer not in get_args(Layer):
             raise ValueError(f"layer must be one of {', '.join(get_args(Layer))}, got {layer!r}")
-        for name, size, least in (("first_kernel", first_kernel, 3), ("kernel_size", kernel_size, 1)):
-            if size < least or size % 2 == 0:
-                raise ValueError(f"{name} must be odd and at least {least}, got {size}")
-        if hidden < self.colours or layers < 1:
-            raise ValueError(
-                f"hidden must be at least {self.colours}, the number of colours, and layers at least 1, "
-                f"got {hidden} and {layers}"
-            )
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie between 0 and 1, below it, got {dropout}")
+        self.check_network(hidden, layers, first_kernel_size, kernel_size, dropout)
         self.first = MaskedConv2d(
-            self.colours, 2 * hidden, (first_kernel, first_kernel), "A", colours=self.colours
+            self.colours, 2 * hidden, (first_kernel_size, first_kernel_size), "A", colours=self.colours
         )
         options: dict[str, Any] = {"num_classes": num_classes or 0, "dropout": dropout}
         if layer == "row-lstm":

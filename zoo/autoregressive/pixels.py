@@ -88,6 +88,28 @@ class Pixels(Autoregressive):
         if num_levels > 2:
             self.num_params = num_levels if output == "softmax" else 3 * components
 
+    def check_network(
+        self, hidden: int, layers: int, first_kernel_size: int, kernel_size: int, dropout: float
+    ) -> None:
+        """Checks the sizes that a network over images has.
+
+        Raises:
+            ValueError: If one is out of its range.
+        """
+        for name, size, least in (
+            ("kernel_size", kernel_size, 1),
+            ("first_kernel_size", first_kernel_size, 3),
+        ):
+            if size < least or size % 2 == 0:
+                raise ValueError(f"{name} must be odd and at least {least}, got {size}")
+        if hidden < self.colours or layers < 1:
+            raise ValueError(
+                f"hidden must be at least {self.colours}, the number of colours, and layers at least 1, "
+                f"got {hidden} and {layers}"
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie between 0 and 1, below it, got {dropout}")
+
     # What a subclass writes
 
     def outputs(self, maps: Tensor, y: Tensor | None = None) -> Tensor:

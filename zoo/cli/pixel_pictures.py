@@ -36,7 +36,7 @@ def receptive_field(model: Any, x: Tensor, y: Tensor | None) -> Figure:
     axes.set_title(f"what the pixel in red depends on in {type(model).__name__}; white: nothing", fontsize=9)
     axes.set_xlabel("column")
     axes.set_ylabel("row")
-    figure.colorbar(image, label="derivative of its parameters, root mean square")
+    figure.colorbar(image, label="RMS derivative of its parameters")
     return figure
 
 

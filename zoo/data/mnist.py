@@ -9,12 +9,10 @@ References:
     | Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms (Xiao et al., 2017)
 """
 
-import gzip
 import hashlib
 import os
 import sys
 import tempfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from torch.distributions import constraints
 
 from zoo.data import DESCRIPTIONS
 from zoo.data.dataset import BinarizedSplit, Dataset, Split
+from zoo.data.local_files import data_dir, unpacked
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def _content(source: Source, name: str, folder: str | Path | None) -> bytes:
             try:
                 return _verified(path, source, name)
             except OtherSetError as error:
-                if place != _data_dir():
+                if place != data_dir():
                     raise
                 passed_over.append(str(error))
     return _download(source, name, places, passed_over)
@@ -158,14 +157,9 @@ def _content(source: Source, name: str, folder: str | Path | None) -> bytes:
 
 def _folders(source: Source, folder: str | Path | None) -> list[Path]:
     places = [] if folder is None else [Path(folder).expanduser().absolute()]
-    if data_dir := _data_dir():
-        places += [data_dir / source.name, data_dir]
+    if root := data_dir():
+        places += [root / source.name, root]
     return [*places, _cache(source)]
-
-
-def _data_dir() -> Path | None:
-    named = os.environ.get("ZOO_DATA_DIR")
-    return Path(named).expanduser().absolute() if named else None
 
 
 def _cache(source: Source) -> Path:
@@ -174,14 +168,7 @@ def _cache(source: Source) -> Path:
 
 
 def _verified(path: Path, source: Source, name: str) -> bytes:
-    content = path.read_bytes()
-    if content.startswith(b"\x1f\x8b"):
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(
-                f"{path} is a truncated or damaged gzip file ({error}), expected {name}"
-            ) from None
+    content = unpacked(path, name)
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if md5 == source.md5[name]:
         return content

@@ -5,11 +5,8 @@ References:
     | Moby Word II (Grady Ward, 1996), its lists of names
 """
 
-import gzip
 import hashlib
-import os
 import re
-import zlib
 from importlib import resources
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase, digits
@@ -20,6 +17,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from zoo.data.dataset import Dataset, Split
+from zoo.data.local_files import data_dir, unpacked
 from zoo.data.sequences import SequenceSplit
 
 ALPHABET = f"\n !\"&'()*,-./{digits}:;?@{ascii_uppercase}[]_{ascii_lowercase}{{}}"
@@ -178,8 +176,7 @@ def _complete(folder: str | Path | None) -> str | None:
         places.append(Path(folder).expanduser().absolute())
         if not places[0].is_dir():
             raise NotADirectoryError(f"folder {str(folder)!r} does not exist or is not a folder")
-    if named := os.environ.get("ZOO_DATA_DIR"):
-        root = Path(named).expanduser().absolute()
+    if root := data_dir():
         places += [root / "text", root]
     for place in places:
         for path in (place / f"{COMPLETE}.gz", place / COMPLETE):
@@ -193,14 +190,7 @@ def _complete(folder: str | Path | None) -> str | None:
 
 
 def _verified(path: Path) -> str:
-    content = path.read_bytes()
-    if content.startswith(b"\x1f\x8b"):
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(
-                f"{path} is a truncated or damaged gzip file ({error}), expected {COMPLETE}"
-            ) from None
+    content = unpacked(path, COMPLETE)
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != SHA256:
         raise ValueError(f"{path} is not the {COMPLETE} expected: it has SHA-256 {sha256}, expected {SHA256}")

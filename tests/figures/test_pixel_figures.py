@@ -1,0 +1,27 @@
+"""The headline figures of the models of pixels, by their recipes."""
+
+import pytest
+
+from tests.figures.recipes import run
+
+pytestmark = pytest.mark.figures
+
+
+def test_pixel_cnn_on_digits(trained_on_digits, record_result):
+    metrics = trained_on_digits("pixel-cnn")
+    record_result("pixel-cnn-digits", metrics)
+    assert metrics["test"]["kind"] == "exact"
+    assert metrics["test"]["nats_per_item"] <= 17.2
+
+
+def test_diagonal_bilstm_on_digits(trained_on_digits, record_result):
+    metrics = trained_on_digits("pixel-rnn")
+    record_result("pixel-rnn-digits", metrics)
+    assert metrics["test"]["kind"] == "exact"
+    assert metrics["test"]["nats_per_item"] <= 17.3
+
+
+def test_row_lstm_on_digits(tmp_path, record_result):
+    metrics = run("pixel-rnn --data digits --set layer=row-lstm", tmp_path / "run")
+    record_result("pixel-rnn-digits-row", metrics)
+    assert metrics["test"]["nats_per_item"] <= 17.4
