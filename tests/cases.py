@@ -5,6 +5,7 @@ follows from the model's density and from the flags of its case.
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -128,21 +129,26 @@ def heard(model: GenerativeModel) -> None:
     """Lifts the hidden units in the head of a PixelRNN: some item reaches each, and no draw is sure."""
     model.layers[-1].out_of.bias += 1.5
     for convolution in model.head:
-        convolution.weight *= 0.4
+        convolution.weight *= 0.3
     model.head[0].bias += 2.0
+    if model.num_params == 1:
+        y = () if model.num_classes is None else (torch.tensor(0),)
+        model.head[1].bias -= model.params(model.in_scan_order(any_items(model, 50)), *y).mean()
 
 
 def awake(model: GenerativeModel) -> None:
-    """Has some image reach each unit of a PixelCNN."""
+    """Has some image reach each unit of a PixelCNN; its outputs are then made about as wide as a half."""
     *hidden, last = (part for part in model.modules() if isinstance(part, MaskedConv2d))
     for part in hidden:
         if part.bias is not None:
             part.bias += 0.6
     for name, part in model.named_modules():
-        if name.endswith("head.0") or ".into." in name:  # what comes in has gone through a ReLU
-            part.weight.abs_()
-    if model.num_params == 1 and model.num_classes is None:
-        last.bias -= model.params(model.in_scan_order(any_items(model, 50))).mean()
+        if name.endswith("head.0") or re.search(r"\.into\.|\.out_of\.|\.masked\.[1-9]", name):
+            part.weight.abs_().mul_(0.4)  # what comes in has gone through a ReLU
+    labels = () if model.num_classes is None else (torch.tensor(0),)
+    outputs = model.params(model.in_scan_order(any_items(model, 50)), *labels)
+    last.weight *= 0.5 / outputs.std()
+    last.bias -= model.params(model.in_scan_order(any_items(model, 50)), *labels).mean()
 
 
 def narrow_and_lively(model: GenerativeModel) -> None:

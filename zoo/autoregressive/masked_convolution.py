@@ -62,8 +62,6 @@ class MaskedConv2d(nn.Module):
         self.sees = sees
         self.rows_above, self.width = kernel_size[0] // 2, kernel_size[1]
         rows = self.rows_above + (sees != "above")
-        like_linear = nn.Conv2d(in_channels, out_channels, (rows, self.width), bias=bias)
-        self.weight, self.bias = like_linear.weight, like_linear.bias
         mask = torch.ones(out_channels, in_channels, rows, self.width)
         if sees in ("A", "B"):
             middle = self.width // 2
@@ -72,6 +70,10 @@ class MaskedConv2d(nn.Module):
             own = colour_of(out_channels, colours, parts).unsqueeze(1)
             mask[:, :, -1, middle] = (seen < own if sees == "A" else seen <= own).float()
         self.register_buffer("mask", None if mask.all() else mask, persistent=False)
+        # A sum over as many inputs as are seen, and no more, starts as wide as they are.
+        num_seen = mask.sum((1, 2, 3), keepdim=True).clamp(min=1)
+        self.weight = nn.Parameter(torch.randn_like(mask) / num_seen.sqrt())
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     @property
     def masked_weight(self) -> Tensor:
