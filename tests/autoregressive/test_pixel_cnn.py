@@ -74,7 +74,7 @@ def test_the_gated_stacks_have_none_within_their_reach():
 @KINDS
 def test_no_output_depends_on_its_own_entry_or_on_later_ones(gated):
     """By gradient and by perturbation, for every colour of every pixel."""
-    model = moved(PixelCNN((3, 3, 4), 7, 2, first_kernel_size=3, gated=gated, num_levels=4))
+    model = moved(PixelCNN((3, 3, 4), 12, 2, first_kernel_size=3, gated=gated, num_levels=4))
     x = model.sample(8)
     maps = model.maps(x).requires_grad_()
     outputs = model.outputs(maps).unflatten(1, (3, 4))
