@@ -13,7 +13,7 @@ epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 40
 data = zoo.load("digits")
 
 torch.manual_seed(0)
-cnn = zoo.PixelCNN(data.event_shape, hidden=32, layers=4, num_classes=10, dropout=0.2)
+cnn = zoo.PixelCNN(data.event_shape, hidden=32, layers=8, num_classes=10, dropout=0.3)
 inference.fit(
     inference.MaximumLikelihood(cnn),  # of image and label
     data.train,

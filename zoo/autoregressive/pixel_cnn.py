@@ -58,9 +58,9 @@ class PixelCNN(Pixels):
 
     recipes = {
         "digits": {
-            "model": {"hidden": 32, "layers": 4, "dropout": 0.2},
+            "model": {"hidden": 32, "layers": 8, "dropout": 0.3},
             "objective": "maximum-likelihood",
-            "fit": {"epochs": 60, "batch_size": 50, "lr": 4e-3, "schedule": "cosine"},
+            "fit": {"epochs": 40, "batch_size": 50, "lr": 4e-3, "schedule": "cosine"},
         },
         "mnist": {
             "model": {"hidden": 32, "layers": 8, "gated": False},
@@ -76,7 +76,7 @@ class PixelCNN(Pixels):
         self,
         event_shape: tuple[int, ...],
         hidden: int = 32,
-        layers: int = 4,
+        layers: int = 8,
         *,
         kernel_size: int = 3,
         first_kernel_size: int = 7,
