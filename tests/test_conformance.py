@@ -17,6 +17,7 @@ from pyro.infer.mcmc.util import initialize_model
 from pyro.poutine.util import site_is_subsample
 from scipy.stats import chi2
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 import inference
 from inference.graph import compile_step
@@ -810,6 +811,17 @@ def test_advance_leaves_the_state_as_it_is(case):
         again = model.conditional(step, state)
         assert torch.equal(conditional.log_prob(x[:, variable]), again.log_prob(x[:, variable]))
         assert torch.equal(state, before) if isinstance(state, Tensor) else state is before
+
+
+@sequential
+def test_every_tensor_of_a_state_is_of_the_values_or_of_the_first_state(case):
+    """So that `inference.complete` can take some of the values of a batch, and what is known of them."""
+    model = case.build()
+    first, *later = (state for _, _, state, _ in steps(model, case.items(model, 7).flatten(1)))
+    unchanged = {id(leaf) for leaf in tree_leaves(first)}
+    for step, state in enumerate(later, start=1):
+        for leaf in tree_leaves(state):
+            assert id(leaf) in unchanged or (isinstance(leaf, Tensor) and leaf.shape[:1] == (7,)), step
 
 
 @sequential

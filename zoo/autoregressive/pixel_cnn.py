@@ -63,10 +63,10 @@ class PixelCNN(Pixels):
             "fit": {"epochs": 40, "batch_size": 50, "lr": 4e-3, "schedule": "cosine"},
         },
         "mnist": {
-            "model": {"hidden": 32, "layers": 8, "gated": False},
+            "model": {"hidden": 32, "layers": 5, "kernel_size": 5, "gated": False},
             "objective": "maximum-likelihood",
             "fit": {
-                **{"epochs": 32, "batch_size": 50, "lr": 3e-3, "schedule": "cosine", "clip_norm": 10.0},
+                **{"epochs": 25, "batch_size": 50, "lr": 8e-3, "schedule": "cosine", "clip_norm": 10.0},
                 "precision": "bf16-mixed",
             },
         },

@@ -85,10 +85,10 @@ class ResidualStack(nn.Module):
         return StackCache(weights, bias, nothing, tuple((b,) * width for b in bias), nothing)
 
     def look(self, column: int, cache: StackCache, pixel: Tensor) -> tuple[Tensor, Columns]:
-        """The last features at a pixel, ``(..., 2 · hidden)``, and what the masked convolutions see of it."""
+        """The last features at a pixel, ``(..., 2 · hidden)``, and what the blocks' masked ones see of it."""
         masked, into, out_of = cache.weights
         h = self._seen(0, column, cache, masked, pixel)
-        features = [pixel]
+        features = []
         for layer in range(len(into)):
             inner = affine(h.relu(), *into[layer][1:]).relu()
             features.append(inner)
@@ -98,7 +98,7 @@ class ResidualStack(nn.Module):
 
     def keep(self, column: int, cache: StackCache, pixel: Tensor, features: Columns) -> StackCache:
         """The cache one pixel further."""
-        along = _further(cache.along, (pixel, *features[1:]))
+        along = _further(cache.along, (pixel, *features))
         if column + 1 < len(cache.above[0]):
             return cache._replace(along=along)
         rows, above = [], []
@@ -185,11 +185,12 @@ class GatedStack(nn.Module):
         return self._next_row(StackCache(weights, bias, nothing, ((),), nothing), width)
 
     def look(self, column: int, cache: StackCache, pixel: Tensor) -> tuple[Tensor, Columns]:
-        """The last features at a pixel, ``(..., hidden)``, and what the horizontal convolutions see of it."""
+        """The last features at a pixel, ``(..., hidden)``, and what the next layers see of it."""
         _, horizontal, _, residual = cache.weights
         h, features = pixel, []
         for layer, (_, own, _) in enumerate(horizontal):
-            features.append(h)
+            if layer:
+                features.append(h)
             reach = self.horizontal[layer].width // 2
             left = cache.along[layer][max(0, column - reach) :]
             seen = affine(joined((*left, h)), own, cache.above[layer][column])
@@ -199,7 +200,7 @@ class GatedStack(nn.Module):
 
     def keep(self, column: int, cache: StackCache, pixel: Tensor, features: Columns) -> StackCache:
         """The cache one pixel further; at the end of a row the vertical stack goes down to the next."""
-        along = _further(cache.along, (pixel, *features[1:]))
+        along = _further(cache.along, (pixel, *features))
         width = len(cache.above[0])
         if column + 1 < width:
             return cache._replace(along=along)
