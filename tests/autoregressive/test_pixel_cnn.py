@@ -277,3 +277,13 @@ def test_levels_of_a_mixture_are_drawn_by_their_probability():
     count = torch.bincount(mixture.sample((20_000,)), minlength=5) / 20_000
     p = mixture.log_prob(torch.arange(5)).exp()
     assert ((count - p).abs() < 4 * (p * (1 - p) / 20_000).sqrt()).all()
+
+
+def test_mixed_precision_ends_at_the_parameters_of_the_entries():
+    model = PixelCNN((4, 4), 8, 1, num_levels=5)
+    x = model.sample(3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        params = model.params(model.in_scan_order(x))
+        log_prob = model.log_prob(x)
+    assert params.dtype == log_prob.dtype == torch.float32
+    assert torch.allclose(log_prob, model.log_prob(x), atol=0.3)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.figures.recipes import run
+from tests.figures.recipes import recorded, run
 
 pytestmark = pytest.mark.figures
 
@@ -25,3 +25,11 @@ def test_row_lstm_on_digits(tmp_path, record_result):
     metrics = run("pixel-rnn --data digits --set layer=row-lstm", tmp_path / "run")
     record_result("pixel-rnn-digits-row", metrics)
     assert metrics["test"]["nats_per_item"] <= 17.4
+
+
+def test_digits_drawn_by_label_are_what_was_asked_for():
+    metrics = recorded("pixel-cnn-digits-labels")
+    assert metrics["finished"] and metrics["test"]["kind"] == "exact"
+    assert metrics["generated_as_asked"]["judge_accuracy"] >= 0.95
+    assert metrics["generated_as_asked"]["share"] >= 0.95
+    assert metrics["accuracy"] >= 0.94

@@ -154,7 +154,8 @@ class Pixels(Autoregressive):
         images = self.maps(x).reshape(-1, self.height, self.width, self.colours).movedim(-1, 1)
         if y is not None:
             y = y.expand(batch_shape).reshape(-1)
-        outputs = self.outputs(images, y).unflatten(1, (self.colours, self.num_params))
+        outputs = self.outputs(images, y).to(images.dtype)  # mixed precision's is less
+        outputs = outputs.unflatten(1, (self.colours, self.num_params))
         params = outputs.permute(0, 3, 4, 1, 2).reshape(*batch_shape, self.num_variables, self.num_params)
         return params.squeeze(-1) if self.num_params == 1 else params
 
