@@ -240,9 +240,11 @@ class _Items:
                 objective.check(self.batch(index, _generator("check")))
 
     def _starts(self) -> Tensor:
-        """Which windows are the first of their sequence; those that do not say are all of a single one."""
+        """Which windows are the first of their sequence: one of a bare tensor, all of a plain split."""
+        if self.split is None:
+            return torch.arange(len(self.tensors[0])) == 0
         starts = getattr(self.split, "starts", None)
-        return torch.arange(len(self.tensors[0])) == 0 if starts is None else starts
+        return torch.ones(len(self.tensors[0]), dtype=torch.bool) if starts is None else starts
 
     def __len__(self) -> int:
         return self.num

@@ -290,11 +290,14 @@ def cached_drawing() -> list[str]:
             "≥ 20",
             "pixel-cnn-draw",
         ),
+        ("PixelRNN, Diagonal BiLSTM: the same", "≥ 20", "pixel-rnn-draw-diagonal-bilstm"),
+        ("PixelRNN, Row LSTM: the same", "≥ 20", "pixel-rnn-draw-row-lstm"),
         ("WaveNet, drawing 16 kHz sound: times as fast as full passes", "≥ 50", "wavenet-draw"),
         ("PixelCNN 15 × 16, training step: its time over plain PyTorch's", "≤ 1.10", "pixel-cnn-step"),
         ("WaveNet, training step: the same", "≤ 1.10", "wavenet-step"),
         ("CharRNN, LSTM of 512, training step: the same", "≤ 1.10", "char-rnn-step"),
-        ("PixelRNN, Diagonal BiLSTM, training step: the same", "≤ 1.10", "pixel-rnn-step"),
+        ("PixelRNN, Diagonal BiLSTM, training step: the same", "≤ 1.10", "pixel-rnn-step-diagonal-bilstm"),
+        ("PixelRNN, Row LSTM, training step: the same", "≤ 1.10", "pixel-rnn-step-row-lstm"),
     ]
     lines = [
         "| caches, and networks beside plain PyTorch | aim | 1 thread | 2 threads |",

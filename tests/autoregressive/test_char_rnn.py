@@ -157,8 +157,8 @@ def test_a_prefix_longer_than_the_context_is_refused():
     [
         ({"num": 0}, "num and length must be at least 1, got 0 and 3"),
         ({"length": 0}, "num and length must be at least 1, got 1 and 0"),
-        ({"temperature": 0.0}, r"temperature must be above 0, got 0\.0"),
-        ({"temperature": math.nan}, "temperature must be above 0, got nan"),
+        ({"temperature": 0.0}, r"temperature must be at least 1e-6, and finite, got 0\.0"),
+        ({"temperature": math.nan}, "temperature must be at least 1e-6, and finite, got nan"),
         ({"prefix": torch.tensor([4])}, r"a prefix in 0 \.\.\. 3, got 4 \.\.\. 4"),
         ({"prefix": torch.tensor([1, -1])}, r"a prefix in 0 \.\.\. 3, got -1 \.\.\. 1"),
         (
@@ -177,3 +177,12 @@ def test_bad_requests(asked, words):
 def test_an_empty_text_has_no_probability_to_give():
     with pytest.raises(ValueError, match="at least one character, got none"):
         network().log_prob_of(text(0))
+
+
+def test_items_that_go_on_after_their_end_are_refused():
+    model = zoo.CharRNN((4,), 5, hidden=4, end=0)
+    model.check(torch.tensor([[1, 2, 0, 0], [1, 2, 3, 4]]))
+    with pytest.raises(
+        ValueError, match=r"nothing but 0 after the first 0.* in 1 of 2; is end another symbol\?"
+    ):
+        model.check(torch.tensor([[1, 0, 2, 0], [1, 2, 3, 4]]))

@@ -164,7 +164,13 @@ def test_from_pixel_to_pixel_as_in_one_pass(arguments, gated):
 
 @KINDS
 def test_dropout_is_for_training_alone(gated):
+    labelled = PixelCNN((4, 4), 8, 2, gated=gated, dropout=0.5, num_classes=3)
+    x = labelled.sample(230, seed=0)  # more than are classified at a time
+    assert torch.equal(labelled.classify(x), labelled.classify(x)) and labelled.training
+    labelled.eval()
+    assert torch.allclose(labelled.classify(x).logsumexp(1), torch.zeros(230), atol=1e-5)
     model = PixelCNN((4, 4), 8, 2, gated=gated, dropout=0.5)
+    assert torch.equal(model.influence(x, 2, 2), model.influence(x, 2, 2))
     x = model.sample(4, seed=0)
     assert not torch.equal(model.log_prob(x), model.log_prob(x))
     model.eval()
@@ -213,6 +219,10 @@ def test_what_needs_a_label_says_so():
         lambda: plain.sample(2, y=0),
         lambda: plain.given(0),
         lambda: plain.classify(plain.sample(2)),
+        lambda: plain.log_prob(plain.sample(2), y),
+        lambda: plain.conditionals(plain.sample(2), y),
+        lambda: plain.influence(plain.sample(2), 0, 0, y),
+        lambda: plain.check(plain.sample(2), y),
     ):
         with pytest.raises(ValueError, match="PixelCNN has no labels; build it with num_classes"):
             call()
@@ -236,6 +246,27 @@ def test_completion_by_label():
     assert done.method == "smc" and torch.equal(done.draws[..., 2, :], x[:, 2].expand(3, 2, 3))
     with pytest.raises(ValueError, match="need one: give y"):
         inference.complete(model, x, observed, progress=False)
+
+
+@KINDS
+@pytest.mark.parametrize("colours", [1, 2])
+def test_completions_that_are_resampled_follow_the_density(gated, colours):
+    """Weights so uneven that particles are resampled, against all images that there are."""
+    model = PixelCNN((colours, 2, 2), 6, 2, gated=gated)
+    with torch.no_grad():
+        for param in model.parameters():
+            param *= 2.0
+    every = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4 * colours).view(-1, colours, 2, 2)
+    x = every[:1].flip(-1) * 0 + 1.0
+    observed = torch.zeros(colours, 2, 2, dtype=torch.bool)
+    observed[:, 1] = True
+    agrees = (every[:, :, 1] == 1).all((1, 2))
+    expected = model.log_prob(every[agrees]).logsumexp(0).item()
+    found = inference.complete(model, x, observed, num=2, particles=20_000, progress=False)
+    assert found.method == "smc"
+    assert found.log_evidence.item() == pytest.approx(
+        expected, abs=4 * found.log_evidence_error.item() + 1e-3
+    )
 
 
 def test_images_of_other_colours_are_refused():
@@ -263,6 +294,21 @@ def test_a_mixture_of_logistics_is_cut_into_cells():
     assert levels.shape == (6, 4)
     assert torch.allclose(mixture.log_prob(levels).exp(), expected, atol=1e-12)
     assert torch.allclose(mixture.log_prob(levels).exp().sum(0), torch.ones(4, dtype=torch.float64))
+
+
+def test_a_wide_logistic_keeps_its_gradient_too():
+    params = torch.tensor([[0.0, 0.0, 300.0]], requires_grad=True)
+    log_prob = DiscretizedLogisticMixture(params, num_levels=8).log_prob(torch.tensor([3]))
+    (grad,) = torch.autograd.grad(log_prob.sum(), params)
+    assert log_prob.isfinite().all() and grad.isfinite().all()
+
+
+@pytest.mark.parametrize(("shape", "num_levels"), [((5, 4), 8), ((5, 0), 8), ((5, 3), 1)])
+def test_a_mixture_of_nothing_is_refused(shape, num_levels):
+    with pytest.raises(
+        ValueError, match=f"three parameters for each component.* {num_levels} and {shape[1]}"
+    ):
+        DiscretizedLogisticMixture(torch.zeros(shape), num_levels)
 
 
 def test_a_narrow_logistic_far_away_keeps_its_gradient():

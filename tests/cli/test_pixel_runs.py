@@ -59,7 +59,7 @@ def test_completions_by_label(zoo, labelled, tmp_path, capsys, label):
         place = (of_label[:item] == asked).sum()
         group = (of_label == asked).nonzero().flatten()
         expected = inference.complete(
-            model.given(asked), test.x[group], observed[group], num=2, progress=False
+            model.given(asked), test.x[group], observed[group], num=2, seed=asked, progress=False
         )
         assert torch.equal(draws[:, item], expected.draws[:, place]), item
 
@@ -71,7 +71,8 @@ def test_what_completions_are_worth_stays_with_its_image():
     settings = {"num": 3, "particles": 30, "seed": 0, "progress": False}
     together = by_label(model, x, y, observed, settings)
     for item in (1, 3):
-        alone = inference.complete(model.given(int(y[item])), x[[item]], observed[[item]], **settings)
+        own_seed = {**settings, "seed": int(y[item])}
+        alone = inference.complete(model.given(int(y[item])), x[[item]], observed[[item]], **own_seed)
         for name in ("effective_sample_size", "log_evidence", "log_evidence_error"):
             assert torch.equal(getattr(together, name)[item], getattr(alone, name)[0]), name
         assert torch.equal(together.draws[:, item], alone.draws[:, 0])
@@ -100,3 +101,10 @@ def test_what_a_pixel_does_not_see_is_white():
     assert seen.any() and not seen.all()
     hidden = np.isnan(np.ma.filled(shown_values.astype(float), np.nan))
     assert (hidden == ~seen.numpy()).all()
+
+
+def test_labels_may_not_be_hidden_from_a_model_that_needs_them(refused):
+    line = refused("train", "pixel-cnn", *TINY, "--set", "num_classes=10", "--labels", 100, "--out", "run")
+    assert line == (
+        "zoo: --labels expects a model that learns from items without one too, and pixel-cnn does not"
+    )

@@ -179,6 +179,9 @@ def test_other_texts_than_those_of_the_training_are_refused(refused, texts, tmp_
         (("sample", "play", "--sweeps", 1), "--label and --sweeps are not for a run on shakespeare"),
         (("sample", "play", "--out", "a.png"), "--out expects a file that ends in .txt or .npy for a text"),
         (("sample", "play", "--out", "nowhere/a.txt"), "--out expects a file in a folder that is there"),
+        (("complete", "play", "--prefix", "A", "--label", 1), "--label is for images, and this is a run on"),
+        (("complete", "play", "--prefix", "A", "--method", "smc"), "--method is for images"),
+        (("complete", "names", "--prefix", "A", "--items", 2), "--items is for images"),
         (("complete", "play"), "expects --prefix, the beginning of a text, for shakespeare"),
     ],
 )
@@ -193,6 +196,16 @@ def test_bad_requests(refused, texts, asked, words):
 def test_a_run_on_images_takes_no_text(refused, trained, command, option):
     line = refused(command, trained / "vae", f"--{option}", 3)
     assert line == f"zoo: --{option} expects a run on one of names, shakespeare, and this is one on digits"
+
+
+def test_names_may_be_learnt_without_an_end(zoo, texts, tmp_path):
+    """As sequences of so many characters, the end among them."""
+    assert (
+        zoo("train", "char-rnn", "--data", "names", "--set", "end=None", *QUICK, "--out", tmp_path / "run")
+        == 0
+    )
+    without, ended = (RunFolder(run).metrics()["characters"] for run in (tmp_path / "run", texts / "names"))
+    assert without["characters"] == ended["characters"] and without["5-gram"] == ended["5-gram"]
 
 
 def test_the_state_is_carried_by_a_method_where_there_are_windows():

@@ -103,7 +103,14 @@ def test_another_rate_stereo_and_another_width_are_refused_with_the_remedy(tmp_p
 def test_what_is_no_wav_file_is_refused_with_the_remedy(tmp_path, content):
     path = tmp_path / "sound.mp3"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"sound\.mp3 is no WAV file of whole numbers \(.+\); ffmpeg -i "):
+    with pytest.raises(ValueError, match=r"sound\.mp3 is no WAV file in PCM \(.+\); ffmpeg -i "):
+        read_wav(path)
+
+
+def test_a_file_that_ends_early_is_refused(tmp_path):
+    path = tmp_path / "cut.wav"
+    path.write_bytes(wav_bytes(torch.full((100,), 128))[:-60])
+    with pytest.raises(ValueError, match=r"cut\.wav ends early: expected 200 bytes of sound, got 140"):
         read_wav(path)
 
 

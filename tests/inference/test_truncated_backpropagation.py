@@ -201,6 +201,12 @@ def test_windows_that_do_not_suit_the_model_are_refused():
         fit(objective, compile=True)
 
 
+def test_items_of_a_plain_split_are_sequences_of_their_own():
+    objective = inference.TruncatedBackpropagation(small_rnn())
+    _, starts = _Items(objective, zoo.Split(split((12,)).x)).batch(torch.arange(4))
+    assert starts.all()
+
+
 def test_windows_alone_are_those_of_one_sequence():
     items = _Items(inference.TruncatedBackpropagation(small_rnn()), split((12,)).x)
     x, starts = items.batch(torch.arange(4))

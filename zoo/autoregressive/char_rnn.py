@@ -12,6 +12,7 @@ References:
       (Cho et al., 2014), section 2.3 for the GRU
 """
 
+import math
 from typing import Literal
 
 import pyro
@@ -97,7 +98,7 @@ class CharRNN(Autoregressive):
             raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie between 0 and 1, below it, got {dropout}")
-        if end is not None and end not in range(num_levels):
+        if end is not None and (isinstance(end, bool | float) or end not in range(num_levels)):
             raise ValueError(f"end must be one of 0 ... {num_levels - 1}, got {end}")
         self.end = end
         self.rnn = CELLS[cell](
@@ -218,8 +219,8 @@ class CharRNN(Autoregressive):
         """
         if num < 1 or length < 1:
             raise ValueError(f"num and length must be at least 1, got {num} and {length}")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
+        if not 1e-6 <= temperature < math.inf:
+            raise ValueError(f"temperature must be at least 1e-6, and finite, got {temperature}")
         state = self.initial_state()
         self._check_text("a prefix", torch.empty(0, dtype=torch.int64) if prefix is None else prefix, length)
         fork = torch.random.fork_rng(enabled=seed is not None)
@@ -233,6 +234,21 @@ class CharRNN(Autoregressive):
                 drawn.append(self._draw(self.params_at(step, state) / temperature, num))
                 state = self.advance(step, state, drawn[-1])
         return torch.stack(drawn, -1)
+
+    def check(self, x: Tensor) -> None:
+        """As `GenerativeModel.check`; and after the end of an item there is nothing else.
+
+        Raises:
+            ValueError: If there is.
+        """
+        super().check(x)
+        if self.end is not None:
+            wrong = (((x == self.end).cumsum(-1) > 0) & (x != self.end)).any(-1).sum().item()
+            if wrong:
+                raise ValueError(
+                    f"{type(self).__name__} expects nothing but {self.end} after the first {self.end}, which "
+                    f"ends an item, got something else in {wrong} of {len(x)}; is end another symbol?"
+                )
 
     def _logits(self, x: Tensor, h: Tensor, state: State) -> Tensor:
         """Logits of characters ``(..., t)``, from the state before the first, h after all but the last."""

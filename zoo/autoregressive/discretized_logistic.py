@@ -16,8 +16,8 @@ from pyro.distributions import constraints
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-LEAST_LOG_SCALE = -7.0
-"""Of s: below it a component would give everything to one of 256 levels."""
+LEAST_LOG_SCALE, MOST_LOG_SCALE = -7.0, 7.0
+"""Of s: below, a component would give everything to one of 256 levels; above, all of it to the ends."""
 
 
 class DiscretizedLogisticMixture(dist.TorchDistribution):
@@ -27,6 +27,9 @@ class DiscretizedLogisticMixture(dist.TorchDistribution):
         params: Logits of the weights, locations and log-scales of M components, one after another in the last
             dimension: shape ``(..., 3 M)``.
         num_levels: K, at least 2.
+
+    Raises:
+        ValueError: If there are fewer levels, or not three parameters for each component.
 
     Example:
         >>> mixture = DiscretizedLogisticMixture(torch.zeros(5, 6), num_levels=4)
@@ -38,9 +41,14 @@ class DiscretizedLogisticMixture(dist.TorchDistribution):
     has_enumerate_support = True
 
     def __init__(self, params: Tensor, num_levels: int, validate_args: bool | None = None) -> None:
+        if num_levels < 2 or params.shape[-1] < 3 or params.shape[-1] % 3:
+            raise ValueError(
+                "expected at least 2 levels, and three parameters for each component, at least one, got "
+                f"{num_levels} and {params.shape[-1]}"
+            )
         self.params, self.num_levels = params, num_levels
         self.logits, self.loc, log_scale = params.unflatten(-1, (3, -1)).unbind(-2)
-        self.log_scale = log_scale.clamp(min=LEAST_LOG_SCALE)
+        self.log_scale = log_scale.clamp(LEAST_LOG_SCALE, MOST_LOG_SCALE)
         super().__init__(params.shape[:-1], validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=True, event_dim=0)

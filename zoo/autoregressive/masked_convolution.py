@@ -1,6 +1,6 @@
 """Convolutions that see no pixel of the future: the rows above, and their own row up to a point."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -122,11 +122,11 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
     """Parts side by side in the last dimension, with what dimensions on the left any of them has."""
     if len(parts) == 1:
         return parts[0]
-    shapes = [part.shape[:-1] for part in parts]
-    if any(shape != shapes[0] for shape in shapes):
-        batch_shape = torch.broadcast_shapes(*shapes)
-        parts = [part.expand(*batch_shape, part.shape[-1]) for part in parts]
-    return torch.cat(list(parts), -1)
+    try:
+        return torch.cat(parts, -1)
+    except RuntimeError:  # asked before, it would cost as much as the work
+        batch_shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        return torch.cat([part.expand(*batch_shape, part.shape[-1]) for part in parts], -1)
 
 
 def affine(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
@@ -134,5 +134,15 @@ def affine(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
 
     ``b`` may have dimensions on the left.
     """
-    W = W[-x.shape[-1] :]
-    return torch.addmm(b, x, W) if x.dim() == 2 and b.dim() <= 2 else x @ W + b
+    if x.shape[-1] != W.shape[0]:
+        W = W[-x.shape[-1] :]
+    return product(x, b)(b, x, W)
+
+
+def product(x: Tensor, b: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """What computes b + x W: in one operation where there is a single dimension of items."""
+    return torch.addmm if x.dim() == 2 and b.dim() <= 2 else _product
+
+
+def _product(b: Tensor, x: Tensor, W: Tensor) -> Tensor:
+    return x @ W + b

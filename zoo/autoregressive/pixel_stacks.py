@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from zoo.autoregressive.masked_convolution import MaskedConv2d, Weights, affine, joined, windows
+from zoo.autoregressive.masked_convolution import MaskedConv2d, Weights, affine, joined, product, windows
 
 Columns = tuple[Tensor, ...]
 """Features of one row, ``(..., maps)`` in each of its columns."""
@@ -88,12 +88,12 @@ class ResidualStack(nn.Module):
         """The last features at a pixel, ``(..., 2 · hidden)``, and what the blocks' masked ones see of it."""
         masked, into, out_of = cache.weights
         h = self._seen(0, column, cache, masked, pixel)
-        features = []
-        for layer in range(len(into)):
-            inner = affine(h.relu(), *into[layer][1:]).relu()
+        features, of = [], product(h, into[0][2])
+        for layer, ((_, W_1, b_1), (_, W_3, b_3)) in enumerate(zip(into, out_of, strict=True), start=1):
+            inner = of(b_1, h.relu(), W_1).relu_()
             features.append(inner)
-            seen = self._seen(layer + 1, column, cache, masked, inner)
-            h = h + affine(seen.relu(), *out_of[layer][1:])
+            seen = self._seen(layer, column, cache, masked, inner)
+            h = h + of(b_3, seen.relu_(), W_3)
         return h, tuple(features)
 
     def keep(self, column: int, cache: StackCache, pixel: Tensor, features: Columns) -> StackCache:
@@ -116,9 +116,10 @@ class ResidualStack(nn.Module):
 
     def _seen(self, which: int, column: int, cache: StackCache, weights: Weights, own: Tensor) -> Tensor:
         """A masked convolution at one pixel."""
-        reach = self.masked[which].width // 2
+        W = weights[which][1]
+        reach = W.shape[0] // own.shape[-1] - 1
         left = cache.along[which][max(0, column - reach) :]
-        return affine(joined((*left, own)), weights[which][1], cache.above[which][column])
+        return affine(joined((*left, own)), W, cache.above[which][column])
 
 
 class GatedStack(nn.Module):
@@ -191,7 +192,7 @@ class GatedStack(nn.Module):
         for layer, (_, own, _) in enumerate(horizontal):
             if layer:
                 features.append(h)
-            reach = self.horizontal[layer].width // 2
+            reach = own.shape[0] // h.shape[-1] - 1
             left = cache.along[layer][max(0, column - reach) :]
             seen = affine(joined((*left, h)), own, cache.above[layer][column])
             gated = affine(_gate(seen, -1), *residual[layer][1:])
@@ -261,10 +262,12 @@ def _with_labels(weights: tuple, of_label: nn.ModuleList | None, y: Tensor | Non
 def _further(along: tuple[Columns, ...], features: Columns) -> tuple[Columns, ...]:
     """One column more for each convolution; the first pixel's features know of no batch yet."""
     batch_shape = features[0].shape[:-1]
-    return tuple(
-        (*columns, each.expand(*torch.broadcast_shapes(batch_shape, each.shape[:-1]), each.shape[-1]))
-        for columns, each in zip(along, features, strict=True)
-    )
+    if any(each.shape[:-1] != batch_shape for each in features):
+        features = tuple(
+            each.expand(*torch.broadcast_shapes(batch_shape, each.shape[:-1]), each.shape[-1])
+            for each in features
+        )
+    return tuple((*columns, each) for columns, each in zip(along, features, strict=True))
 
 
 def _row(columns: Columns) -> Tensor:

@@ -19,10 +19,14 @@ from torch import Tensor
 
 from zoo.autoregressive.autoregressive import Autoregressive
 from zoo.autoregressive.discretized_logistic import DiscretizedLogisticMixture
-from zoo.model import check_labels, checked_shape
+from zoo.model import check_labels, checked_shape, evaluation_mode
 
 Output = Literal["softmax", "logistic"]
 """How levels are distributed: a weight for each, or a `DiscretizedLogisticMixture`."""
+
+
+CLASSIFIED_AT_A_TIME = 100
+"""Images whose labels are found at once: each has a pass for every label."""
 
 
 class PixelState(NamedTuple):
@@ -74,6 +78,8 @@ class Pixels(Autoregressive):
             )
         if output not in get_args(Output):
             raise ValueError(f"output must be one of {', '.join(get_args(Output))}, got {output!r}")
+        if output == "logistic" and num_levels == 2:
+            raise ValueError("output 'logistic' expects more than two levels, got num_levels=2")
         if components < 1:
             raise ValueError(f"components must be at least 1, got {components}")
         if num_classes is not None and num_classes < 2:
@@ -83,6 +89,7 @@ class Pixels(Autoregressive):
         super().__init__(event_shape, natural.permute(1, 2, 0).flatten().tolist(), num_levels)
         self.colours, self.height, self.width = colours, height, width
         self.num_classes = num_classes
+        self.register_buffer("no_pixel", torch.zeros(colours), persistent=False)
         self.output, self.components = output, components
         self.num_params = 1
         if num_levels > 2:
@@ -146,7 +153,7 @@ class Pixels(Autoregressive):
 
     def maps(self, x: Tensor) -> Tensor:
         """What the network sees of entries: the lowest level as -1, the highest as 1, and 0 is no pixel."""
-        return x.to(next(self.parameters()).dtype) * (2 / (self.num_levels - 1)) - 1
+        return x.to(self.no_pixel.dtype) * (2 / (self.num_levels - 1)) - 1
 
     def params(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Parameters of all entries by one pass of the network."""
@@ -187,7 +194,7 @@ class Pixels(Autoregressive):
             pixel = torch.stack(torch.broadcast_tensors(*known), -1)
             pixel = torch.cat([pixel, pixel.new_zeros(*pixel.shape[:-1], self.colours - len(known))], -1)
         else:
-            pixel = next(self.parameters()).new_zeros(self.colours)
+            pixel = self.no_pixel
         outputs, features = self.look(row, column, cache, pixel)
         return PixelState(cache, known, outputs.unflatten(-1, (self.colours, self.num_params)), features)
 
@@ -204,7 +211,7 @@ class Pixels(Autoregressive):
             Tensor of shape ``(height, width)``, exactly 0 outside the receptive field.
         """
         self._check_label_is_there(y)
-        with torch.enable_grad():
+        with torch.enable_grad(), evaluation_mode(self):
             maps = self.maps(x).reshape(-1, self.colours, self.height, self.width).requires_grad_()
             outputs = self.outputs(maps, y)[:, :, row, column].sum(0)
             grads = [torch.autograd.grad(output, maps, retain_graph=True)[0] for output in outputs]
@@ -214,7 +221,7 @@ class Pixels(Autoregressive):
 
     def label_prior(self) -> dist.Distribution:
         """p(y) = 1/C."""
-        return dist.Categorical(logits=next(self.parameters()).new_zeros(self.num_classes))
+        return dist.Categorical(logits=self.no_pixel.new_zeros(self.num_classes))
 
     def model(self, x: Tensor | None = None, y: Tensor | None = None, *, num: int = 1) -> Tensor:
         """p(y) ∏_i p(x_i | x_<i, y): draws entry by entry, sites ``x_i`` in scan order, or observes ``x``.
@@ -226,8 +233,8 @@ class Pixels(Autoregressive):
             num: How many to draw where both are None.
         """
         pyro.module(self.name, self)
-        if self.num_classes is None and y is not None:
-            raise ValueError(f"{type(self).__name__} has no labels; build it with num_classes")
+        if y is not None:
+            self._check_may_have_labels()
         given = x if x is not None else y
         num = num if given is None else len(given)
         with pyro.plate("data", num):
@@ -251,19 +258,18 @@ class Pixels(Autoregressive):
 
         A model with labels takes a pass for each of them where none are given.
         """
-        if self.num_classes is None:
-            return super().log_prob(x)
-        prior = math.log(self.num_classes)
         if y is not None:
-            return super().log_prob(x, y) - prior
-        return self._log_joint(x).logsumexp(-1)
+            self._check_may_have_labels()
+            return super().log_prob(x, y) - math.log(self.num_classes)
+        return super().log_prob(x) if self.num_classes is None else self._log_joint(x).logsumexp(-1)
 
     @torch.no_grad()
     def classify(self, x: Tensor) -> Tensor:
-        """Log p(y | x) by Bayes' rule, shape ``(batch, num_classes)``."""
-        if self.num_classes is None:
-            raise ValueError(f"{type(self).__name__} has no labels; build it with num_classes")
-        return self._log_joint(x).log_softmax(-1)
+        """Log p(y | x) by Bayes' rule, in evaluation mode: shape ``(batch, num_classes)``."""
+        self._check_may_have_labels()
+        with evaluation_mode(self):
+            parts = [self._log_joint(part) for part in x.split(CLASSIFIED_AT_A_TIME)]
+        return torch.cat(parts).log_softmax(-1)
 
     def given(self, y: int) -> "GivenLabel":
         """The model of one class, p(x | y), with all that a model without labels has.
@@ -271,8 +277,8 @@ class Pixels(Autoregressive):
         Raises:
             ValueError: If there is no such label.
         """
-        if self.num_classes is None:
-            raise ValueError(f"{type(self).__name__} has no labels; build it with num_classes")
+        self._check_may_have_labels()
+        y = int(y)
         check_labels(torch.tensor([y]), 1, self.num_classes)
         return GivenLabel(self, y)
 
@@ -282,23 +288,25 @@ class Pixels(Autoregressive):
             colours = x.shape[1] if x.dim() == 4 else 1
             if colours != self.colours:
                 sides = ", ".join(map(str, self.event_shape))
+                of = f"{self.colours} colour{'' if self.colours == 1 else 's'}"
                 raise ValueError(
-                    f"{type(self).__name__} of {self.colours} colours expects items (batch, {sides}), "
+                    f"{type(self).__name__} of {of} expects items (batch, {sides}), "
                     f"got {tuple(x.shape)}: build it with event_shape={tuple(x.shape[1:])}"
                 )
         super().check(x)
-        if y is not None and self.num_classes is not None:
+        if y is not None:
+            self._check_may_have_labels()
             check_labels(y, len(x), self.num_classes)
 
     def _sample(self, num: int, y: Tensor | int | None = None) -> Tensor:
+        if y is not None:
+            self._check_may_have_labels()
         if self.num_classes is None:
-            if y is not None:
-                raise ValueError(f"{type(self).__name__} has no labels; build it with num_classes")
             return super()._sample(num)
         if y is None:
             with pyro.validation_enabled(False):
                 return super()._sample(num, self.label_prior().expand((num,))())
-        y = torch.as_tensor(y, device=next(self.parameters()).device)
+        y = torch.as_tensor(y, device=self.no_pixel.device)
         y = y.expand(num) if y.dim() == 0 else y
         check_labels(y, num, self.num_classes)
         return super()._sample(num, y)
@@ -316,7 +324,13 @@ class Pixels(Autoregressive):
         given = self.conditionals(each, torch.arange(self.num_classes, device=x.device)).to_event(dims)
         return dist.MixtureSameFamily(self.label_prior().expand(batch_shape), given)
 
+    def _check_may_have_labels(self) -> None:
+        if self.num_classes is None:
+            raise ValueError(f"{type(self).__name__} has no labels; build it with num_classes")
+
     def _check_label_is_there(self, y: Tensor | None) -> None:
+        if y is not None:
+            self._check_may_have_labels()
         if self.num_classes is not None and y is None:
             raise ValueError(
                 f"the conditionals of {type(self).__name__} with {self.num_classes} labels need one: give y, "

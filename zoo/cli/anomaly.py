@@ -114,7 +114,8 @@ def anomaly(
             seed=seed,
         )
         if not estimate.per_item.isfinite().all():
-            raise FloatingPointError(f"log p(x) is not finite for some of the {what}")
+            hint = "" if what == "test items" else "; --against takes the kinds that the model allows"
+            raise FloatingPointError(f"log p(x) is not finite for some of the {what}{hint}")
         return estimate
 
     of_test = log_prob(test, "test items")

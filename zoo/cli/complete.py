@@ -34,9 +34,10 @@ MOST_ROWS = 16
 def complete(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of zoo train.")],
     occlude: Annotated[
-        str, typer.Option(help=f"Which half of each image is hidden: {', '.join(OCCLUSIONS)}.")
-    ] = "bottom",
-    items: Annotated[int, typer.Option(min=1, help="How many test images.")] = 8,
+        str | None,
+        typer.Option(help=f"Which half of each image is hidden: {', '.join(OCCLUSIONS)}; left out, bottom."),
+    ] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="How many test images; left out, 8.")] = None,
     num: Annotated[
         int | None, typer.Option(min=1, help="Completions of each; left out, 8, and 1 of a sound.")
     ] = None,
@@ -58,13 +59,18 @@ def complete(
         typer.Option(help="Which label to complete as, for a model of pixels by label; left out, their own."),
     ] = None,
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help=f"One of {', '.join(METHODS)}; auto is exact where it can be, else smc; gibbs of a machine."
+            help=f"One of {', '.join(METHODS)}; auto, if left out, is exact where it can be, else smc; gibbs "
+            "of a machine."
         ),
-    ] = "auto",
-    particles: Annotated[int, typer.Option(min=1, help="Of each image, for smc and gibbs.")] = 1000,
-    sweeps: Annotated[int, typer.Option(min=1, help="Times through the hidden pixels, for gibbs.")] = 100,
+    ] = None,
+    particles: Annotated[
+        int | None, typer.Option(min=1, help="Of each image, for smc and gibbs; left out, 1000.")
+    ] = None,
+    sweeps: Annotated[
+        int | None, typer.Option(min=1, help="Times through the hidden pixels, for gibbs; left out, 100.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws, and of what random hides.")] = 0,
     out: Annotated[
         Path | None,
@@ -87,15 +93,19 @@ def complete(
 
     folder = RunFolder(run)
     config = folder.config()
+    if config["data"] in (*TEXTS, *SOUNDS):
+        of_images = {
+            **{"occlude": occlude, "items": items, "label": label, "method": method},
+            **{"particles": particles, "sweeps": sweeps},
+        }
+        for name, asked in of_images.items():
+            if asked is not None:
+                raise UsageFault(f"--{name} is for images, and this is a run on {config['data']}")
     if config["data"] in SOUNDS:
-        if label is not None:
-            raise UsageFault(f"--label is not for a run on {config['data']}")
         refuse_text_options(None, length, config["data"])
         draw_sound(run, num, prefix=prefix, seconds=seconds, seed=seed, out=out, completes=True)
         return
     refuse_sound_options(seconds, config["data"])
-    if label is not None and config["data"] in TEXTS:
-        raise UsageFault(f"--label is not for a run on {config['data']}")
     num = num or 8
     if config["data"] in TEXTS:
         if prefix is None:
@@ -103,6 +113,8 @@ def complete(
         write(run, num, prefix=prefix, length=length, seed=seed, out=out)
         return
     refuse_text_options(prefix, length, config["data"])
+    occlude, method = occlude or "bottom", method or "auto"
+    items, particles, sweeps = items or 8, particles or 1000, sweeps or 100
     choose("part to hide", occlude, OCCLUSIONS)
     choose("method", method, METHODS)
     out = out or run / "completions.png"
@@ -167,7 +179,9 @@ def by_label(
     parts = []
     for label in labels.unique().tolist():
         own = labels == label
-        parts.append(inference.complete(model.given(label), x[own], observed[own], **settings))
+        # Images of different labels do not share their random numbers.
+        own_seed = {**settings, "seed": settings["seed"] + label}
+        parts.append(inference.complete(model.given(label), x[own], observed[own], **own_seed))
     # They come label by label; each image goes back to its place.
     place = labels.argsort(stable=True).argsort()
     fields = {

@@ -94,7 +94,12 @@ def draw_sound(
         raise UsageFault(f"--out expects a file in a folder that is there, got {out}")
     begun = torch.empty(0, dtype=torch.int64)
     if prefix is not None:
-        begun = mu_law(read_wav(prefix))
+        try:
+            begun = mu_law(read_wav(prefix))
+        except OSError as error:
+            raise UsageFault(
+                f"--prefix expects a WAV file, got {prefix!r}: {error.strerror or error}"
+            ) from None
     elif completes:
         begun = dataset.test.sequences[0][: round(PREFIX_SECONDS * dataset.rate)]
     drawn = model.generate(num or 1, length, prefix=begun, seed=seed).cpu()

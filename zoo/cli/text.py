@@ -123,8 +123,9 @@ def character_figures(model: Any, dataset: "Dataset") -> dict[str, Any]:
     """
     from zoo.data.ngrams import NGrams
 
-    if _ends(model):
-        train, valid, test = (_one_after_the_other(part, model.end) for part in _parts(dataset))
+    if not hasattr(dataset.test, "sequences"):
+        end = dataset.encode("\n").item()
+        train, valid, test = (_one_after_the_other(part, end) for part in _parts(dataset))
         size = len(test[0])
         nats = -model.log_prob(dataset.test.x).detach().double().sum().item() / size
     else:

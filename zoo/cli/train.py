@@ -214,6 +214,11 @@ def train_one(config: dict[str, Any], dataset: Any, out: Path, runtime: dict[str
         if not objective.takes_labels:
             hint = "; --set num_classes=10 gives it some" if model.density == "unnormalized" else ""
             raise UsageFault(f"--labels expects a model with labels, and {config['model']} has none{hint}")
+        if model.density == "exact":
+            raise UsageFault(
+                "--labels expects a model that learns from items without one too, and "
+                f"{config['model']} does not"
+            )
         dataset = dataset.with_labels(config["labels"], seed=config["seed"])
     logger = _logger(runtime["logger"], out)
     fresh = is_first_rank() and run.open(config)

@@ -148,16 +148,19 @@ def read_wav(file: str | os.PathLike[str] | BinaryIO) -> Tensor:
     try:
         with wave.open(file if hasattr(file, "read") else os.fspath(file), "rb") as sound:
             rate, channels, width = sound.getframerate(), sound.getnchannels(), sound.getsampwidth()
+            promised = sound.getnframes() * channels * width
             data = sound.readframes(sound.getnframes())
     except (wave.Error, EOFError) as error:
         reason = str(error) or "it ends early"
-        raise ValueError(f"{name} is no WAV file of whole numbers ({reason}); {remedy}") from None
+        raise ValueError(f"{name} is no WAV file in PCM ({reason}); {remedy}") from None
     if (rate, channels, width) != (RATE, 1, 2):
         said = {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
         raise ValueError(
             f"{name} should be a sound of {RATE:,} Hz, mono, 16 bits, got {rate:,} Hz, {said}, "
             f"{8 * width} bits; {remedy}"
         )
+    if len(data) < promised:
+        raise ValueError(f"{name} ends early: expected {promised:,} bytes of sound, got {len(data):,}")
     if len(data) < width:
         raise ValueError(f"{name}: expected a sound of at least one sample, got none")
     samples = np.frombuffer(data[: len(data) // width * width], dtype="<i2")
