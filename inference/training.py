@@ -281,6 +281,7 @@ class _Run:
         progress: bool,
     ) -> None:
         self.fabric, self.objective, self.items, self.valid = fabric, objective, items, valid
+        self.in_streams = getattr(objective, "in_streams", False)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.checkpoint_seconds = checkpoint_seconds
         self.seed, self.epochs = settings["seed"], settings["epochs"]
@@ -439,7 +440,7 @@ class _Run:
 
         An objective that carries a state from batch to batch says itself what order its streams have.
         """
-        if getattr(self.objective, "in_streams", False):
+        if self.in_streams:
             return self.objective.order(len(self.items), self.settings["batch_size"])
         if self.settings["batch_size"] >= len(self.items):
             return torch.arange(len(self.items))
@@ -448,17 +449,16 @@ class _Run:
     def batches(self, order: Tensor) -> Iterator[Tensor]:
         """This rank's part of every batch; all ranks have parts of the same size."""
         world, rank = self.fabric.world_size, self.fabric.global_rank
-        in_streams = getattr(self.objective, "in_streams", False)
         for index in order.split(self.settings["batch_size"]):
             share = len(index) // world
             # What is left of streams at their end would come to the wrong rank, whose rows these are not.
-            whole = world == 1 or not in_streams or len(index) == self.settings["batch_size"]
+            whole = world == 1 or not self.in_streams or len(index) == self.settings["batch_size"]
             if share and whole:
                 yield index[rank * share : (rank + 1) * share]
 
     def begin_pass(self) -> None:
         """An objective that carries a state from batch to batch begins anew."""
-        if getattr(self.objective, "in_streams", False):
+        if self.in_streams:
             self.objective.forget()
 
     @torch.no_grad()
@@ -470,7 +470,7 @@ class _Run:
         self.begin_pass()
         total = torch.zeros((), dtype=torch.float64)
         order = torch.arange(len(self.valid))
-        if getattr(self.objective, "in_streams", False):
+        if self.in_streams:
             order = self.objective.order(len(self.valid), self.settings["batch_size"])
         for index in order.split(self.settings["batch_size"]):
             batch = self.fabric.to_device(self.valid.batch(index))

@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from tests.benchmarks.timing import MACHINE
+
 
 @pytest.fixture(params=[1, 2])
 def threads(request):
@@ -9,3 +11,13 @@ def threads(request):
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def record(threads, record_result):
+    """Keeps figures under a name, with the number of threads and the machine that they are of."""
+
+    def record(name, **figures):
+        record_result(f"{name}-{threads}", {**figures, "threads": threads, "machine": MACHINE})
+
+    return record

@@ -149,14 +149,6 @@ def batch():
     return torch.bernoulli(torch.rand(BATCH, NUM))
 
 
-@pytest.fixture
-def record(threads, record_result):
-    def record(name, **figures):
-        record_result(f"{name}-{threads}", {**figures, "threads": threads, "machine": MACHINE})
-
-    return record
-
-
 @pytest.mark.parametrize(
     ("make", "plain"), [(fvsbn, PlainFVSBN), (nade, LoopNADE), (nade, TunedLoopNADE), (nade, CumulativeNADE)]
 )

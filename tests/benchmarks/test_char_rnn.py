@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 import inference
 import zoo
-from tests.benchmarks.timing import MACHINE, adam, expect, median_seconds, step_of
+from tests.benchmarks.timing import adam, expect, median_seconds, step_of
 
 pytestmark = pytest.mark.figures
 
@@ -67,11 +67,10 @@ def test_both_compute_the_same_losses_and_gradients(batch):
             assert torch.allclose(param.grad, other, rtol=1e-3, atol=1e-3), name
 
 
-def test_a_step_costs_at_most_a_tenth_more_than_the_plain_network(batch, threads, record_result):
+def test_a_step_costs_at_most_a_tenth_more_than_the_plain_network(batch, record):
     ours, plain = pair(batch)
     own, theirs = median_seconds(
         [step_of(ours, adam(ours)), step_of(plain, adam(plain))], batch, rounds=15, warm_up=2
     )
-    result = {"ratio": own / theirs, "seconds": own, "threads": threads, "machine": MACHINE}
-    record_result(f"char-rnn-step-{threads}", result)
+    record("char-rnn-step", ratio=own / theirs, seconds=own)
     expect({"step": (theirs / own, 1 / 1.10)})

@@ -7,7 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, conv2d
 
 import inference
 import zoo
-from tests.benchmarks.timing import MACHINE, adam, expect, median_seconds, step_of
+from tests.benchmarks.timing import adam, expect, median_seconds, step_of
 
 pytestmark = pytest.mark.figures
 
@@ -63,14 +63,6 @@ def model():
 @pytest.fixture
 def batch():
     return (torch.rand(50, 28, 28) < 0.2).float()
-
-
-@pytest.fixture
-def record(threads, record_result):
-    def record(name, **figures):
-        record_result(f"{name}-{threads}", {**figures, "threads": threads, "machine": MACHINE})
-
-    return record
 
 
 def pair(batch):

@@ -7,7 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, conv1d, conv2d
 
 import inference
 import zoo
-from tests.benchmarks.timing import MACHINE, adam, expect, median_seconds, step_of
+from tests.benchmarks.timing import adam, expect, median_seconds, step_of
 
 pytestmark = pytest.mark.figures
 
@@ -68,14 +68,6 @@ class PlainPixelRNN(nn.Module):
 @pytest.fixture
 def batch():
     return (torch.rand(IMAGES, SIDE, SIDE) < 0.2).float()
-
-
-@pytest.fixture
-def record(threads, record_result):
-    def record(name, **figures):
-        record_result(f"{name}-{threads}", {**figures, "threads": threads, "machine": MACHINE})
-
-    return record
 
 
 @pytest.mark.parametrize(("layer", "aim"), [("row-lstm", 1 / 1.10), ("diagonal-bilstm", 2)])

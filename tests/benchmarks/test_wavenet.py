@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, pad
 
 import inference
 import zoo
-from tests.benchmarks.timing import MACHINE, adam, expect, median_seconds, step_of
+from tests.benchmarks.timing import adam, expect, median_seconds, step_of
 
 pytestmark = pytest.mark.figures
 
@@ -48,14 +48,6 @@ class PlainWaveNet(nn.Module):
 @pytest.fixture
 def batch():
     return zoo.load("speech").train.x[:2]
-
-
-@pytest.fixture
-def record(threads, record_result):
-    def record(name, **figures):
-        record_result(f"{name}-{threads}", {**figures, "threads": threads, "machine": MACHINE})
-
-    return record
 
 
 def pair(batch):

@@ -12,10 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, pad
 
 from zoo.autoregressive.lstm_recursion import diagonals, lstm_recursion, rows
-from zoo.autoregressive.masked_convolution import MaskedConv2d, affine, joined, windows
-
-Columns = tuple[Tensor, ...]
-"""Features of one row, ``(..., maps)`` in each of its columns."""
+from zoo.autoregressive.masked_convolution import Columns, MaskedConv2d, affine, joined, row_of, windows
 
 
 class LayerCache(NamedTuple):
@@ -241,11 +238,6 @@ def lstm_cell(gates: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
     new = i * gates[..., 3 * hidden :].tanh()
     c = new if c is None else f * c + new
     return o * c.tanh(), c
-
-
-def row_of(columns: Columns) -> Tensor:
-    """A row ``(..., width, maps)`` of its columns, which may have seen more and more of the batch."""
-    return torch.stack(torch.broadcast_tensors(*columns), -2)
 
 
 def one_by_one(convolution: MaskedConv2d, maps: Tensor) -> Tensor:

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
+Columns = tuple[Tensor, ...]
+"""Features of one row, ``(..., maps)`` in each of its columns."""
+
 Sees = Literal["A", "B", "above", "row"]
 """What a convolution sees of its own row: with the masks of van den Oord et al., ``"A"`` what is left of a
 pixel, ``"B"`` the pixel too; with ``"above"`` nothing, with ``"row"`` the whole of it."""
@@ -127,6 +130,24 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
     except RuntimeError:  # asked before, it would cost as much as the work
         batch_shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
         return torch.cat([part.expand(*batch_shape, part.shape[-1]) for part in parts], -1)
+
+
+def row_of(columns: Columns) -> Tensor:
+    """A row ``(..., width, maps)`` of its columns, which may have seen more and more of the batch."""
+    return torch.stack(torch.broadcast_tensors(*columns), -2)
+
+
+def at_pixel(before: Columns, own: Tensor, W: Tensor, above: Tensor) -> Tensor:
+    """What a convolution gives at one pixel.
+
+    Args:
+        before: What it sees of its row, in the columns so far; those that it does not reach are left out.
+        own: What it sees of the pixel itself.
+        W: The weights of the row itself, as `MaskedConv2d.weights` gives them.
+        above: What the rows above add, with the bias.
+    """
+    reach = W.shape[0] // own.shape[-1] - 1
+    return affine(joined((*before[max(0, len(before) - reach) :], own)), W, above)
 
 
 def affine(x: Tensor, W: Tensor, b: Tensor) -> Tensor:

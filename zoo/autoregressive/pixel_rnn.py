@@ -25,8 +25,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from zoo.autoregressive.lstm_layers import Columns, DiagonalBiLSTM, LayerCache, RowLSTM, one_by_one, row_of
-from zoo.autoregressive.masked_convolution import MaskedConv2d, Weights, affine, joined, windows
+from zoo.autoregressive.lstm_layers import DiagonalBiLSTM, LayerCache, RowLSTM, one_by_one
+from zoo.autoregressive.masked_convolution import (
+    Columns,
+    MaskedConv2d,
+    Weights,
+    affine,
+    at_pixel,
+    row_of,
+    windows,
+)
 from zoo.autoregressive.pixels import Output, Pixels
 
 Layer = Literal["row-lstm", "diagonal-bilstm"]
@@ -149,8 +157,7 @@ class PixelRNN(Pixels):
     ) -> tuple[Tensor, tuple[tuple[Tensor, ...], ...]]:
         """All layers at one pixel."""
         first, *head = cache.weights
-        left = cache.along[max(0, column - self.first.width // 2) :]
-        u, features = affine(joined((*left, pixel)), first[1], cache.above[column]), []
+        u, features = at_pixel(cache.along, pixel, first[1], cache.above[column]), []
         for layer, of_layer in zip(self.layers, cache.layers, strict=True):
             u, found = layer.look(column, of_layer, u)
             features.append(found)

@@ -10,10 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from zoo.autoregressive.masked_convolution import MaskedConv2d, Weights, affine, joined, product, windows
-
-Columns = tuple[Tensor, ...]
-"""Features of one row, ``(..., maps)`` in each of its columns."""
+from zoo.autoregressive.masked_convolution import (
+    Columns,
+    MaskedConv2d,
+    Weights,
+    affine,
+    at_pixel,
+    product,
+    row_of,
+    windows,
+)
 
 
 class StackCache(NamedTuple):
@@ -87,12 +93,12 @@ class ResidualStack(nn.Module):
     def look(self, column: int, cache: StackCache, pixel: Tensor) -> tuple[Tensor, Columns]:
         """The last features at a pixel, ``(..., 2 · hidden)``, and what the blocks' masked ones see of it."""
         masked, into, out_of = cache.weights
-        h = self._seen(0, column, cache, masked, pixel)
+        h = at_pixel(cache.along[0], pixel, masked[0][1], cache.above[0][column])
         features, of = [], product(h, into[0][2])
         for layer, ((_, W_1, b_1), (_, W_3, b_3)) in enumerate(zip(into, out_of, strict=True), start=1):
             inner = of(b_1, h.relu(), W_1).relu_()
             features.append(inner)
-            seen = self._seen(layer, column, cache, masked, inner)
+            seen = at_pixel(cache.along[layer], inner, masked[layer][1], cache.above[layer][column])
             h = h + of(b_3, seen.relu_(), W_3)
         return h, tuple(features)
 
@@ -105,7 +111,7 @@ class ResidualStack(nn.Module):
         for masked, (W, _, _), bias, before, row in zip(
             self.masked, cache.weights[0], cache.bias, cache.rows, along, strict=True
         ):
-            last = (*before, _row(row))[-masked.rows_above :] if masked.rows_above else ()
+            last = (*before, row_of(row))[-masked.rows_above :] if masked.rows_above else ()
             rows.append(last)
             if last:
                 added = affine(windows(last, masked.width), W, bias.unsqueeze(-2)).unbind(-2)
@@ -113,13 +119,6 @@ class ResidualStack(nn.Module):
                 added = (bias,) * len(row)
             above.append(added)
         return cache._replace(rows=tuple(rows), above=tuple(above), along=((),) * len(rows))
-
-    def _seen(self, which: int, column: int, cache: StackCache, weights: Weights, own: Tensor) -> Tensor:
-        """A masked convolution at one pixel."""
-        W = weights[which][1]
-        reach = W.shape[0] // own.shape[-1] - 1
-        left = cache.along[which][max(0, column - reach) :]
-        return affine(joined((*left, own)), W, cache.above[which][column])
 
 
 class GatedStack(nn.Module):
@@ -192,9 +191,7 @@ class GatedStack(nn.Module):
         for layer, (_, own, _) in enumerate(horizontal):
             if layer:
                 features.append(h)
-            reach = own.shape[0] // h.shape[-1] - 1
-            left = cache.along[layer][max(0, column - reach) :]
-            seen = affine(joined((*left, h)), own, cache.above[layer][column])
+            seen = at_pixel(cache.along[layer], h, own, cache.above[layer][column])
             gated = affine(_gate(seen, -1), *residual[layer][1:])
             h = h + gated if layer else gated
         return h, tuple(features)
@@ -205,7 +202,7 @@ class GatedStack(nn.Module):
         width = len(cache.above[0])
         if column + 1 < width:
             return cache._replace(along=along)
-        rows = ((*cache.rows[0], _row(along[0])), *cache.rows[1:])
+        rows = ((*cache.rows[0], row_of(along[0])), *cache.rows[1:])
         return self._next_row(cache._replace(rows=rows), width)
 
     def _next_row(self, cache: StackCache, width: int) -> StackCache:
@@ -268,8 +265,3 @@ def _further(along: tuple[Columns, ...], features: Columns) -> tuple[Columns, ..
             for each in features
         )
     return tuple((*columns, each) for columns, each in zip(along, features, strict=True))
-
-
-def _row(columns: Columns) -> Tensor:
-    """A row ``(..., width, maps)`` of its columns."""
-    return torch.stack(torch.broadcast_tensors(*columns), -2)
