@@ -99,6 +99,27 @@ class MaskedConv2d(nn.Module):
         return above, own.flatten(0, 1), self.bias
 
 
+class UntiedBias(nn.Module):
+    """b(r, c): a bias for each pixel, by which a network of convolutions knows where in the image it is.
+
+    Args:
+        size: Height and width of the image.
+        channels: Feature maps.
+    """
+
+    def __init__(self, size: tuple[int, int], channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(*size, channels))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps ``(batch, channels, height, width)`` with the bias, in their own type."""
+        return maps + self.bias.movedim(-1, 0).to(maps.dtype)
+
+    def at(self, row: int, column: int) -> Tensor:
+        """The bias of one pixel, ``(channels,)``."""
+        return self.bias[row, column]
+
+
 class Weights(tuple):
     """The weights of some convolutions, taken apart as `MaskedConv2d.weights` does.
 

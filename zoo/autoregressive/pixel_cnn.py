@@ -44,6 +44,8 @@ class PixelCNN(Pixels):
         components: Of a mixture of logistics.
         num_classes: Labels y that an image can be asked for by; None is none.
         dropout: Share of the features of a layer that are dropped while training.
+        untied_bias: Whether every pixel has a bias of its own after the first convolution. Images that lie
+            alike, as centred digits do, then cost less training.
 
     Raises:
         ValueError: If an argument is none of the above.
@@ -63,7 +65,7 @@ class PixelCNN(Pixels):
             "fit": {"epochs": 40, "batch_size": 50, "lr": 4e-3, "schedule": "cosine"},
         },
         "mnist": {
-            "model": {"hidden": 32, "layers": 5, "kernel_size": 5, "gated": False},
+            "model": {"hidden": 32, "layers": 5, "kernel_size": 5, "gated": False, "untied_bias": True},
             "objective": "maximum-likelihood",
             "fit": {
                 **{"epochs": 25, "batch_size": 50, "lr": 8e-3, "schedule": "cosine", "clip_norm": 10.0},
@@ -86,6 +88,7 @@ class PixelCNN(Pixels):
         components: int = 10,
         num_classes: int | None = None,
         dropout: float = 0.0,
+        untied_bias: bool = False,
     ) -> None:
         super().__init__(
             event_shape, num_levels=num_levels, output=output, components=components, num_classes=num_classes
@@ -93,8 +96,9 @@ class PixelCNN(Pixels):
         self.check_network(hidden, layers, first_kernel_size, kernel_size, dropout)
         self.gated = gated
         stack = GatedStack if gated else ResidualStack
+        size = (self.height, self.width) if untied_bias else None
         self.stack = stack(
-            self.colours, hidden, layers, kernel_size, first_kernel_size, num_classes or 0, dropout
+            size, self.colours, hidden, layers, kernel_size, first_kernel_size, num_classes or 0, dropout
         )
         width = hidden if gated else 2 * hidden
         self.head = nn.ModuleList(
@@ -118,7 +122,7 @@ class PixelCNN(Pixels):
     def look(self, row: int, column: int, cache: tuple[Any, Any], pixel: Tensor) -> tuple[Tensor, Any]:
         """All layers at one pixel."""
         of_stack, head = cache
-        h, features = self.stack.look(column, of_stack, pixel)
+        h, features = self.stack.look(row, column, of_stack, pixel)
         for _, own, bias in head:
             h = torch.relu(h) @ own + bias
         return h, features

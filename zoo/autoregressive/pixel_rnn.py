@@ -29,6 +29,7 @@ from zoo.autoregressive.lstm_layers import DiagonalBiLSTM, LayerCache, RowLSTM, 
 from zoo.autoregressive.masked_convolution import (
     Columns,
     MaskedConv2d,
+    UntiedBias,
     Weights,
     affine,
     at_pixel,
@@ -75,6 +76,7 @@ class PixelRNN(Pixels):
         components: Of a mixture of logistics.
         num_classes: Labels y that an image can be asked for by; None is none.
         dropout: Share of the states that are dropped while training.
+        untied_bias: Whether every pixel has a bias of its own after the first convolution.
 
     Raises:
         ValueError: If an argument is none of the above.
@@ -114,6 +116,7 @@ class PixelRNN(Pixels):
         components: int = 10,
         num_classes: int | None = None,
         dropout: float = 0.0,
+        untied_bias: bool = False,
     ) -> None:
         super().__init__(
             event_shape, num_levels=num_levels, output=output, components=components, num_classes=num_classes
@@ -129,6 +132,7 @@ class PixelRNN(Pixels):
             options["kernel_size"] = kernel_size
         kind = RowLSTM if layer == "row-lstm" else DiagonalBiLSTM
         self.columns = self.width + (layer == "diagonal-bilstm")
+        self.untied = UntiedBias((self.height, self.columns), 2 * hidden) if untied_bias else None
         self.layers = nn.ModuleList(kind(hidden, self.colours, **options) for _ in range(layers))
         self.head = nn.ModuleList(
             MaskedConv2d(2 * hidden, width, colours=self.colours)
@@ -138,7 +142,9 @@ class PixelRNN(Pixels):
     def outputs(self, maps: Tensor, y: Tensor | None = None) -> Tensor:
         """The whole network; the batch lies last from the first convolution on."""
         maps = pad(maps, (0, self.columns - self.width))
-        u = self.first(maps).permute(1, 2, 3, 0).contiguous()
+        u = self.first(maps)
+        u = u if self.untied is None else self.untied(u)
+        u = u.permute(1, 2, 3, 0).contiguous()
         for layer in self.layers:
             u = layer(u, y)
         u = u[:, :, : self.width]
@@ -158,6 +164,7 @@ class PixelRNN(Pixels):
         """All layers at one pixel."""
         first, *head = cache.weights
         u, features = at_pixel(cache.along, pixel, first[1], cache.above[column]), []
+        u = u if self.untied is None else u + self.untied.at(row, column)
         for layer, of_layer in zip(self.layers, cache.layers, strict=True):
             u, found = layer.look(column, of_layer, u)
             features.append(found)

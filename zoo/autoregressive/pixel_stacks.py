@@ -13,6 +13,7 @@ from torch.nn.functional import dropout
 from zoo.autoregressive.masked_convolution import (
     Columns,
     MaskedConv2d,
+    UntiedBias,
     Weights,
     affine,
     at_pixel,
@@ -44,6 +45,8 @@ class ResidualStack(nn.Module):
     """A masked convolution of the pixels, and residual blocks: h ← h + W_3 · relu(W_2 * relu(W_1 · relu(h))).
 
     Args:
+        size: Height and width of an image, where each pixel has a bias of its own after the first
+            convolution; None where they share one.
         colours: That a pixel has.
         hidden: Feature maps in the middle of a block; between the blocks there are twice as many.
         layers: Blocks.
@@ -55,6 +58,7 @@ class ResidualStack(nn.Module):
 
     def __init__(
         self,
+        size: tuple[int, int] | None,
         colours: int,
         hidden: int,
         layers: int,
@@ -69,6 +73,7 @@ class ResidualStack(nn.Module):
         first = MaskedConv2d(colours, 2 * hidden, sizes[0], "A", colours=colours)
         inner = [MaskedConv2d(hidden, hidden, sizes[1], "B", colours=colours) for _ in range(layers)]
         self.masked = nn.ModuleList([first, *inner])
+        self.untied = None if size is None else UntiedBias(size, 2 * hidden)
         self.into = nn.ModuleList(MaskedConv2d(2 * hidden, hidden, colours=colours) for _ in range(layers))
         self.out_of = nn.ModuleList(MaskedConv2d(hidden, 2 * hidden, colours=colours) for _ in range(layers))
         self.of_label = _label_biases(num_classes, [2 * hidden, *[hidden] * layers])
@@ -78,6 +83,7 @@ class ResidualStack(nn.Module):
         first, *inner = self.masked
         of_label = _as_maps(self.of_label, y, len(self.masked))
         h = first(maps) + of_label[0]
+        h = h if self.untied is None else self.untied(h)
         for into, masked, out_of, label in zip(self.into, inner, self.out_of, of_label[1:], strict=True):
             seen = masked(into(h.relu()).relu()) + label
             h = h + out_of(dropout(seen.relu(), self.dropout, self.training))
@@ -90,10 +96,11 @@ class ResidualStack(nn.Module):
         nothing: tuple[Columns, ...] = ((),) * len(bias)
         return StackCache(weights, bias, nothing, tuple((b,) * width for b in bias), nothing)
 
-    def look(self, column: int, cache: StackCache, pixel: Tensor) -> tuple[Tensor, Columns]:
+    def look(self, row: int, column: int, cache: StackCache, pixel: Tensor) -> tuple[Tensor, Columns]:
         """The last features at a pixel, ``(..., 2 · hidden)``, and what the blocks' masked ones see of it."""
         masked, into, out_of = cache.weights
         h = at_pixel(cache.along[0], pixel, masked[0][1], cache.above[0][column])
+        h = h if self.untied is None else h + self.untied.at(row, column)
         features, of = [], product(h, into[0][2])
         for layer, ((_, W_1, b_1), (_, W_3, b_3)) in enumerate(zip(into, out_of, strict=True), start=1):
             inner = of(b_1, h.relu(), W_1).relu_()
@@ -129,6 +136,8 @@ class GatedStack(nn.Module):
     and h ← h + R · h_l from the second layer on.
 
     Args:
+        size: Height and width of an image, where each pixel has a bias of its own in the first horizontal
+            layer; None where they share one.
         colours: That a pixel has.
         hidden: Feature maps of each stack.
         layers: Of each.
@@ -140,6 +149,7 @@ class GatedStack(nn.Module):
 
     def __init__(
         self,
+        size: tuple[int, int] | None,
         colours: int,
         hidden: int,
         layers: int,
@@ -161,6 +171,7 @@ class GatedStack(nn.Module):
             + [MaskedConv2d(hidden, gates, (1, k), "B", colours=colours, parts=2) for _ in range(layers - 1)]
         )
         self.across = nn.ModuleList(MaskedConv2d(gates, gates, bias=False) for _ in range(layers))
+        self.untied = None if size is None else UntiedBias(size, gates)
         self.residual = nn.ModuleList(MaskedConv2d(hidden, hidden, colours=colours) for _ in range(layers))
         self.of_label = _label_biases(num_classes, [gates] * 2 * layers)
 
@@ -172,6 +183,8 @@ class GatedStack(nn.Module):
         for layer in range(layers):
             v = self.vertical[layer](v) + of_label[layer]
             seen = self.horizontal[layer](h) + self.across[layer](v) + of_label[layers + layer]
+            if layer == 0 and self.untied is not None:
+                seen = self.untied(seen)
             gated = self.residual[layer](dropout(_gate(seen, 1), self.dropout, self.training))
             h = h + gated if layer else gated
             v = dropout(_gate(v, 1), self.dropout, self.training)
@@ -184,7 +197,7 @@ class GatedStack(nn.Module):
         nothing: tuple[Columns, ...] = ((),) * len(self.vertical)
         return self._next_row(StackCache(weights, bias, nothing, ((),), nothing), width)
 
-    def look(self, column: int, cache: StackCache, pixel: Tensor) -> tuple[Tensor, Columns]:
+    def look(self, row: int, column: int, cache: StackCache, pixel: Tensor) -> tuple[Tensor, Columns]:
         """The last features at a pixel, ``(..., hidden)``, and what the next layers see of it."""
         _, horizontal, _, residual = cache.weights
         h, features = pixel, []
@@ -192,6 +205,8 @@ class GatedStack(nn.Module):
             if layer:
                 features.append(h)
             seen = at_pixel(cache.along[layer], h, own, cache.above[layer][column])
+            if layer == 0 and self.untied is not None:
+                seen = seen + self.untied.at(row, column)
             gated = affine(_gate(seen, -1), *residual[layer][1:])
             h = h + gated if layer else gated
         return h, tuple(features)
