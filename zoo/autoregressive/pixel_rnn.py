@@ -96,9 +96,9 @@ class PixelRNN(Pixels):
             "fit": {"epochs": 40, "batch_size": 50, "lr": 5e-3, "schedule": "cosine", "weight_decay": 1e-2},
         },
         "mnist": {
-            "model": {"layer": "diagonal-bilstm", "hidden": 16, "layers": 2},
+            "model": {"layer": "diagonal-bilstm", "hidden": 16, "layers": 2, "untied_bias": True},
             "objective": "maximum-likelihood",
-            "fit": {"epochs": 28, "batch_size": 32, "lr": 4e-3, "schedule": "cosine", "clip_norm": 10.0},
+            "fit": {"epochs": 25, "batch_size": 32, "lr": 4e-3, "schedule": "cosine", "clip_norm": 10.0},
         },
     }
 
