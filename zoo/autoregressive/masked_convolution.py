@@ -43,6 +43,7 @@ class MaskedConv2d(nn.Module):
         colours: Colours that the maps belong to, at most as many as there are maps.
         parts: Parts of the outgoing maps, such as gates, of which each has all the colours.
         bias: Whether there is b.
+        dilation: Pixels from one weight to the next, in rows and columns.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class MaskedConv2d(nn.Module):
         colours: int = 1,
         parts: int = 1,
         bias: bool = True,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         if min(in_channels, out_channels // parts) < colours:
@@ -62,7 +64,7 @@ class MaskedConv2d(nn.Module):
                 f"expected at least {colours} feature maps, one for each colour, got {in_channels} and "
                 f"{out_channels // parts}"
             )
-        self.sees = sees
+        self.sees, self.dilation = sees, dilation
         self.rows_above, self.width = kernel_size[0] // 2, kernel_size[1]
         rows = self.rows_above + (sees != "above")
         mask = torch.ones(out_channels, in_channels, rows, self.width)
@@ -79,14 +81,24 @@ class MaskedConv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     @property
+    def reach_above(self) -> int:
+        """How many rows above a pixel it reaches."""
+        return self.rows_above * self.dilation
+
+    @property
     def masked_weight(self) -> Tensor:
         """W with zeros where nothing is seen, shape ``(out, in, rows, columns)``."""
         return self.weight if self.mask is None else self.weight * self.mask
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``(batch, out, height, width)`` from maps ``(batch, in, height, width)``."""
-        height = x.shape[-2]
-        y = conv2d(x, self.masked_weight, self.bias, padding=(self.rows_above, self.width // 2))
+        height, d = x.shape[-2], self.dilation
+        if d == 1:
+            padding = self.rows_above, self.width // 2
+        else:  # nothing below, where much of the work would be in vain
+            x = pad(x, (0, 0, self.rows_above * d, 0))
+            padding = 0, self.width // 2 * d
+        y = conv2d(x, self.masked_weight, self.bias, padding=padding, dilation=d)
         return y if y.shape[-2] == height else y[..., :height, :]
 
     def weights(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -131,14 +143,27 @@ class Weights(tuple):
         return super().__new__(cls, (convolution.weights() for convolution in convolutions))
 
 
-def windows(rows: Sequence[Tensor], width: int) -> Tensor:
+def every(dilation: int, before: Columns) -> Columns:
+    """Of what lies before, nearest last, that at distances of ``dilation`` and its multiples.
+
+    Example:
+        >>> every(2, (5, 4, 3, 2, 1))
+        (4, 2)
+    """
+    return before[len(before) % dilation :: dilation]
+
+
+def windows(rows: Sequence[Tensor], width: int, dilation: int = 1) -> Tensor:
     """What a convolution of ``width`` columns sees of rows ``(..., W, maps)`` from each column, zeros beyond.
 
     Returns:
         Tensor of shape ``(..., W, rows · width · maps)``.
     """
-    half = width // 2
-    wide = [pad(row, (0, 0, half, half)).unfold(-2, width, 1).movedim(-1, -2).flatten(-2) for row in rows]
+    half, span = width // 2 * dilation, (width - 1) * dilation + 1
+    wide = [
+        pad(row, (0, 0, half, half)).unfold(-2, span, 1)[..., ::dilation].movedim(-1, -2).flatten(-2)
+        for row in rows
+    ]
     return joined(wide)
 
 
@@ -158,7 +183,7 @@ def row_of(columns: Columns) -> Tensor:
     return torch.stack(torch.broadcast_tensors(*columns), -2)
 
 
-def at_pixel(before: Columns, own: Tensor, W: Tensor, above: Tensor) -> Tensor:
+def at_pixel(before: Columns, own: Tensor, W: Tensor, above: Tensor, dilation: int = 1) -> Tensor:
     """What a convolution gives at one pixel.
 
     Args:
@@ -166,9 +191,10 @@ def at_pixel(before: Columns, own: Tensor, W: Tensor, above: Tensor) -> Tensor:
         own: What it sees of the pixel itself.
         W: The weights of the row itself, as `MaskedConv2d.weights` gives them.
         above: What the rows above add, with the bias.
+        dilation: Of the convolution.
     """
-    reach = W.shape[0] // own.shape[-1] - 1
-    return affine(joined((*before[max(0, len(before) - reach) :], own)), W, above)
+    reach = (W.shape[0] // own.shape[-1] - 1) * dilation
+    return affine(joined((*every(dilation, before[max(0, len(before) - reach) :]), own)), W, above)
 
 
 def affine(x: Tensor, W: Tensor, b: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ From pixel to pixel a stack computes every feature once. What the rows above add
 columns at once, when they are complete; what the row adds itself, column by column.
 """
 
+from itertools import cycle, islice
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from zoo.autoregressive.masked_convolution import (
     Weights,
     affine,
     at_pixel,
+    every,
     product,
     row_of,
     windows,
@@ -51,6 +53,7 @@ class ResidualStack(nn.Module):
         hidden: Feature maps in the middle of a block; between the blocks there are twice as many.
         layers: Blocks.
         kernel_size: Of W_2.
+        dilations: Of W_2, in turn.
         first_kernel_size: Of the first convolution.
         num_classes: Labels, 0 for none.
         dropout: Share of the features before W_3 that are dropped.
@@ -63,6 +66,7 @@ class ResidualStack(nn.Module):
         hidden: int,
         layers: int,
         kernel_size: int,
+        dilations: tuple[int, ...],
         first_kernel_size: int,
         num_classes: int,
         dropout: float,
@@ -71,7 +75,10 @@ class ResidualStack(nn.Module):
         self.dropout = dropout
         sizes = (first_kernel_size,) * 2, (kernel_size,) * 2
         first = MaskedConv2d(colours, 2 * hidden, sizes[0], "A", colours=colours)
-        inner = [MaskedConv2d(hidden, hidden, sizes[1], "B", colours=colours) for _ in range(layers)]
+        inner = [
+            MaskedConv2d(hidden, hidden, sizes[1], "B", colours=colours, dilation=d)
+            for d in islice(cycle(dilations), layers)
+        ]
         self.masked = nn.ModuleList([first, *inner])
         self.untied = None if size is None else UntiedBias(size, 2 * hidden)
         self.into = nn.ModuleList(MaskedConv2d(2 * hidden, hidden, colours=colours) for _ in range(layers))
@@ -105,7 +112,8 @@ class ResidualStack(nn.Module):
         for layer, ((_, W_1, b_1), (_, W_3, b_3)) in enumerate(zip(into, out_of, strict=True), start=1):
             inner = of(b_1, h.relu(), W_1).relu_()
             features.append(inner)
-            seen = at_pixel(cache.along[layer], inner, masked[layer][1], cache.above[layer][column])
+            above, d = cache.above[layer][column], self.masked[layer].dilation
+            seen = at_pixel(cache.along[layer], inner, masked[layer][1], above, d)
             h = h + of(b_3, seen.relu_(), W_3)
         return h, tuple(features)
 
@@ -118,10 +126,12 @@ class ResidualStack(nn.Module):
         for masked, (W, _, _), bias, before, row in zip(
             self.masked, cache.weights[0], cache.bias, cache.rows, along, strict=True
         ):
-            last = (*before, row_of(row))[-masked.rows_above :] if masked.rows_above else ()
+            last = (*before, row_of(row))[-masked.reach_above :] if masked.reach_above else ()
             rows.append(last)
-            if last:
-                added = affine(windows(last, masked.width), W, bias.unsqueeze(-2)).unbind(-2)
+            seen = every(masked.dilation, last)
+            if seen:
+                wide = windows(seen, masked.width, masked.dilation)
+                added = affine(wide, W, bias.unsqueeze(-2)).unbind(-2)
             else:
                 added = (bias,) * len(row)
             above.append(added)
@@ -142,6 +152,7 @@ class GatedStack(nn.Module):
         hidden: Feature maps of each stack.
         layers: Of each.
         kernel_size: Of W_v and W_h.
+        dilations: Of W_v and W_h, in turn.
         first_kernel_size: Of those in the first layer.
         num_classes: Labels, 0 for none.
         dropout: Share of the gated features that are dropped.
@@ -154,6 +165,7 @@ class GatedStack(nn.Module):
         hidden: int,
         layers: int,
         kernel_size: int,
+        dilations: tuple[int, ...],
         first_kernel_size: int,
         num_classes: int,
         dropout: float,
@@ -162,13 +174,14 @@ class GatedStack(nn.Module):
         self.dropout = dropout
         k, first = kernel_size, first_kernel_size
         gates = 2 * hidden
+        steps = list(islice(cycle(dilations), layers - 1))
         self.vertical = nn.ModuleList(
             [MaskedConv2d(colours, gates, (first, first), "above")]
-            + [MaskedConv2d(hidden, gates, (k, k), "row") for _ in range(layers - 1)]
+            + [MaskedConv2d(hidden, gates, (k, k), "row", dilation=d) for d in steps]
         )
         self.horizontal = nn.ModuleList(
             [MaskedConv2d(colours, gates, (1, first), "A", colours=colours, parts=2)]
-            + [MaskedConv2d(hidden, gates, (1, k), "B", colours=colours, parts=2) for _ in range(layers - 1)]
+            + [MaskedConv2d(hidden, gates, (1, k), "B", colours=colours, parts=2, dilation=d) for d in steps]
         )
         self.across = nn.ModuleList(MaskedConv2d(gates, gates, bias=False) for _ in range(layers))
         self.untied = None if size is None else UntiedBias(size, gates)
@@ -204,7 +217,8 @@ class GatedStack(nn.Module):
         for layer, (_, own, _) in enumerate(horizontal):
             if layer:
                 features.append(h)
-            seen = at_pixel(cache.along[layer], h, own, cache.above[layer][column])
+            above, d = cache.above[layer][column], self.horizontal[layer].dilation
+            seen = at_pixel(cache.along[layer], h, own, above, d)
             if layer == 0 and self.untied is not None:
                 seen = seen + self.untied.at(row, column)
             gated = affine(_gate(seen, -1), *residual[layer][1:])
@@ -227,17 +241,19 @@ class GatedStack(nn.Module):
         v: Tensor | None = None
         for layer, (of_above, own, _) in enumerate(cache.weights[0]):
             convolution, bias = self.vertical[layer], cache.bias[layer].unsqueeze(-2)
-            seen = cache.rows[layer] if v is None else (*cache.rows[layer], v)
+            before, d = cache.rows[layer], convolution.dilation
+            seen = every(d, before) if v is None else (*every(d, before), v)
             W = own if of_above is None else of_above if own is None else torch.cat([of_above, own])
+            known = before if v is None else (*before, v)
             if seen:
-                v = affine(windows(seen, convolution.width), W, bias)
+                v = affine(windows(seen, convolution.width, d), W, bias)
             else:  # above the first row there is nothing
                 v = bias.expand(*bias.shape[:-2], width, -1)
             _, of_across, _ = cache.weights[2][layer]
             above.append((v @ of_across + cache.bias[layers + layer].unsqueeze(-2)).unbind(-2))
             # The next row of the first layer sees this one's pixels, once they are there.
-            most = convolution.rows_above - (layer == 0)
-            rows.append(seen[-most:] if most > 0 else ())
+            most = convolution.reach_above - (layer == 0)
+            rows.append(known[-most:] if most > 0 else ())
             v = _gate(v, -1)
         return cache._replace(rows=tuple(rows), above=tuple(above), along=((),) * layers)
 
