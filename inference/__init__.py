@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inference.adversarial import Adversarial
+    from inference.adversarial_autoencoder import AdversarialAutoencoder
     from inference.annealing import LogZEstimate, ais, reverse_ais
     from inference.arviz_data import save_netcdf, to_arviz
     from inference.calibration import Calibration, simulation_based_calibration
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from inference.contrastive_divergence import ContrastiveDivergence, PersistentContrastiveDivergence
     from inference.density_kernel import DensityKernel
     from inference.diagnostics import Diagnosis, diagnose
+    from inference.discriminator import Discriminator
     from inference.em import EMResult, fit_em
     from inference.gibbs import BlockGibbs
     from inference.gradients import GradientEstimate, gradient_variance
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from inference.label_switching import relabel
     from inference.langevin import MALA, Langevin
     from inference.likelihood import LikelihoodEstimate, log_likelihood
+    from inference.mmd import RBF, InverseMultiquadratic, MMDEstimate, maximum_mean_discrepancy, mmd2
     from inference.objectives import (
         ELBO,
         CrossEntropy,
@@ -37,13 +41,26 @@ if TYPE_CHECKING:
     )
     from inference.posterior import log_predictive, nuts, posterior_draws
     from inference.random_walk import RandomWalkMetropolis, StochasticHillClimb
+    from inference.sample_quality import (
+        ModeCoverage,
+        PrecisionRecall,
+        TwoSampleTest,
+        classifier_two_sample_test,
+        frechet_distance,
+        frechet_error,
+        modes_covered,
+        precision_recall,
+    )
     from inference.single_site_gibbs import Gibbs
     from inference.training import FitResult, fit
     from inference.truncated_backpropagation import TruncatedBackpropagation
     from inference.variational_em import VariationalEM
     from inference.wake_sleep import ReweightedWakeSleep
+    from inference.wasserstein_autoencoder import WassersteinAutoencoder
 
 _EXPORTS = {
+    "Adversarial": "inference.adversarial",
+    "AdversarialAutoencoder": "inference.adversarial_autoencoder",
     "BlockGibbs": "inference.gibbs",
     "Calibration": "inference.calibration",
     "Completion": "inference.completion",
@@ -52,6 +69,7 @@ _EXPORTS = {
     "Cycle": "inference.composition",
     "DensityKernel": "inference.density_kernel",
     "Diagnosis": "inference.diagnostics",
+    "Discriminator": "inference.discriminator",
     "Draws": "inference.chains",
     "ELBO": "inference.objectives",
     "EMResult": "inference.em",
@@ -60,35 +78,49 @@ _EXPORTS = {
     "GradientEstimate": "inference.gradients",
     "HMC": "inference.hmc",
     "ImportanceWeighted": "inference.objectives",
+    "InverseMultiquadratic": "inference.mmd",
     "JointTest": "inference.joint_distribution",
     "Kernel": "inference.kernels",
     "Langevin": "inference.langevin",
     "LikelihoodEstimate": "inference.likelihood",
     "LogZEstimate": "inference.annealing",
     "MALA": "inference.langevin",
+    "MMDEstimate": "inference.mmd",
     "MaximumLikelihood": "inference.objectives",
     "Mixture": "inference.composition",
+    "ModeCoverage": "inference.sample_quality",
     "Objective": "inference.objectives",
     "PersistentContrastiveDivergence": "inference.contrastive_divergence",
+    "PrecisionRecall": "inference.sample_quality",
+    "RBF": "inference.mmd",
     "RandomWalkMetropolis": "inference.random_walk",
     "ReweightedWakeSleep": "inference.wake_sleep",
     "StochasticHillClimb": "inference.random_walk",
     "SupervisedELBO": "inference.objectives",
     "TruncatedBackpropagation": "inference.truncated_backpropagation",
+    "TwoSampleTest": "inference.sample_quality",
     "VariationalEM": "inference.variational_em",
+    "WassersteinAutoencoder": "inference.wasserstein_autoencoder",
     "ais": "inference.annealing",
+    "classifier_two_sample_test": "inference.sample_quality",
     "complete": "inference.completion",
     "diagnose": "inference.diagnostics",
     "fit": "inference.training",
     "fit_em": "inference.em",
+    "frechet_distance": "inference.sample_quality",
+    "frechet_error": "inference.sample_quality",
     "gradient_variance": "inference.gradients",
     "joint_distribution_test": "inference.joint_distribution",
     "log_likelihood": "inference.likelihood",
     "log_predictive": "inference.posterior",
     "log_weights": "inference.importance",
+    "maximum_mean_discrepancy": "inference.mmd",
+    "mmd2": "inference.mmd",
+    "modes_covered": "inference.sample_quality",
     "nuts": "inference.posterior",
     "plot_chains": "inference.chain_plots",
     "posterior_draws": "inference.posterior",
+    "precision_recall": "inference.sample_quality",
     "relabel": "inference.label_switching",
     "reverse_ais": "inference.annealing",
     "run_chains": "inference.chains",
@@ -98,6 +130,8 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "Adversarial",
+    "AdversarialAutoencoder",
     "BlockGibbs",
     "Calibration",
     "Completion",
@@ -106,6 +140,7 @@ __all__ = [
     "Cycle",
     "DensityKernel",
     "Diagnosis",
+    "Discriminator",
     "Draws",
     "ELBO",
     "EMResult",
@@ -114,35 +149,49 @@ __all__ = [
     "GradientEstimate",
     "HMC",
     "ImportanceWeighted",
+    "InverseMultiquadratic",
     "JointTest",
     "Kernel",
     "Langevin",
     "LikelihoodEstimate",
     "LogZEstimate",
     "MALA",
+    "MMDEstimate",
     "MaximumLikelihood",
     "Mixture",
+    "ModeCoverage",
     "Objective",
     "PersistentContrastiveDivergence",
+    "PrecisionRecall",
+    "RBF",
     "RandomWalkMetropolis",
     "ReweightedWakeSleep",
     "StochasticHillClimb",
     "SupervisedELBO",
     "TruncatedBackpropagation",
+    "TwoSampleTest",
     "VariationalEM",
+    "WassersteinAutoencoder",
     "ais",
+    "classifier_two_sample_test",
     "complete",
     "diagnose",
     "fit",
     "fit_em",
+    "frechet_distance",
+    "frechet_error",
     "gradient_variance",
     "joint_distribution_test",
     "log_likelihood",
     "log_predictive",
     "log_weights",
+    "maximum_mean_discrepancy",
+    "mmd2",
+    "modes_covered",
     "nuts",
     "plot_chains",
     "posterior_draws",
+    "precision_recall",
     "relabel",
     "reverse_ais",
     "run_chains",

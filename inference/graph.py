@@ -16,6 +16,7 @@ def compile_step(objective: nn.Module, batch: Batch) -> Callable[[Batch], Tensor
     The objective, backward pass included, is traced into a graph of torch operations and handed to
     ``torch.compile``. What a Pyro program does in Python costs nothing afterwards, and is fixed: branches
     that depend on the values of the batch are refused, and so is a module that the graph would not reach.
+    The buffers of the objective itself are inputs: what it counts in them, by operations of torch, goes on.
 
     Args:
         objective: A module whose ``forward(batch)`` is a scalar loss.
@@ -33,10 +34,11 @@ def compile_step(objective: nn.Module, batch: Batch) -> Callable[[Batch], Tensor
             f"{type(objective).__name__}"
         )
     params = {name: param for name, param in objective.named_parameters() if param.requires_grad}
+    state = dict(objective.named_buffers(recurse=False))
     unused: set[str] = set()
 
-    def loss_and_grads(values: list[Tensor], args: tuple[Tensor, ...]) -> list[Tensor]:
-        named = dict(zip(params, values, strict=True))
+    def loss_and_grads(values: list[Tensor], counted: list[Tensor], args: tuple[Tensor, ...]) -> list[Tensor]:
+        named = dict(zip((*params, *state), (*values, *counted), strict=True))
         loss = torch.func.functional_call(objective, named, (args if isinstance(batch, tuple) else args[0],))
         grads = torch.autograd.grad(loss, values, allow_unused=True)
         unused.update(name for name, grad in zip(params, grads, strict=True) if grad is None)
@@ -48,11 +50,14 @@ def compile_step(objective: nn.Module, batch: Batch) -> Callable[[Batch], Tensor
     if hasattr(objective, "prepare"):
         objective.prepare(batch)
     example = [param.detach().requires_grad_() for param in params.values()]
+    before = [value.clone() for value in state.values()]
     with forked_rng():
         eager = torch.autograd.grad(objective(batch), list(params.values()), allow_unused=True)
+        for value, as_it_was in zip(state.values(), before, strict=True):
+            value.copy_(as_it_was)
         try:
             with _without_onednn():
-                graph = make_fx(loss_and_grads)(example, arguments(batch))
+                graph = make_fx(loss_and_grads)(example, before, arguments(batch))
         except Exception as error:
             reason = next(iter(str(error).strip().splitlines()), "")
             raise ValueError(
@@ -69,7 +74,7 @@ def compile_step(objective: nn.Module, batch: Batch) -> Callable[[Batch], Tensor
 
     def step(batch: Batch) -> Tensor:
         with torch.no_grad():
-            loss, *grads = compiled(list(params.values()), arguments(batch))
+            loss, *grads = compiled(list(params.values()), list(state.values()), arguments(batch))
         for param, grad in zip(params.values(), grads, strict=True):
             param.grad = grad
         return loss

@@ -51,6 +51,11 @@ BASELINE_DECAY = 0.9
 class Objective(nn.Module):
     """An objective over a model and its guide; a subclass writes ``forward``.
 
+    Where its ``players`` move in turn, each with a loss of its own, as generator and discriminator do, it
+    also writes `parameters_of`, and ``forward(batch, player)`` gives the loss that one of them lowers;
+    ``forward(batch)`` is then what validation shows, a figure that compares from epoch to epoch. `fit` gives
+    each an optimiser, and holds the parameters of the others while one moves.
+
     Args:
         model: An object with ``.model`` and ``.guide``, or a Pyro program.
         guide: The guide, where ``model`` is a program.
@@ -64,13 +69,22 @@ class Objective(nn.Module):
         takes_labels: Whether the programs have an argument ``y``; `fit` then gives them the labels.
         bias: Why the mean of its gradient is not that of what it says to be a bound of; None where it is.
         alternates: Whether a step moves some of the parameters, and another step the others.
+        players: Who moves in turn, in the order of their moves, the model's own last; empty where all
+            parameters move together.
+        steps: How many turns there have been: a buffer, so that a resumed training goes on the same way; only
+            where there are players.
     """
 
     bias: str | None = None
     alternates = False
+    players: tuple[str, ...] = ()
+    steps: Tensor
 
     def __init__(self, model: Any, guide: Callable[..., Any] | None = None) -> None:
         super().__init__()
+        if self.players:
+            self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+            self.compilable = False  # a graph would hold the player that it was traced for
         self.program = Program(model, guide)
         for source in (model, *self.program.owners):
             if getattr(source, "density", None) == "unnormalized":
@@ -108,6 +122,26 @@ class Objective(nn.Module):
         """
         if hasattr(self.program.source[0], "check_training"):
             self.program.source[0].check_training(*arguments(batch))
+
+    def parameters_of(self, player: str) -> list[nn.Parameter]:
+        """What one of the players moves; known after `prepare`."""
+        raise NotImplementedError
+
+    def turn(self) -> tuple[str, ...]:
+        """Counts a training step, and says which players move at it, in order: all, unless overridden."""
+        self.steps += 1
+        return self.players
+
+    def monitor(self) -> dict[str, float]:
+        """Figures of the epoch that has just ended, beside its losses, by their column in the history."""
+        return {}
+
+    def notes(self, row: dict[str, float]) -> list[str]:
+        """What goes wrong, in words, given an epoch's row of the history.
+
+        Each names the fault, then a colon, then the figures: `fit` says the same fault once.
+        """
+        return []
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss of a batch, in nats per item."""
@@ -201,21 +235,29 @@ class ELBO(_ParticleObjective):
 
     ``"enumerated"``: exact, every latent site summed out.
 
+    With ``warm_up`` = N, training step t, from 0, weighs log q(z | x) - log p(z) by min(1, t / N). It starts
+    with the reconstruction alone, so that all sites of a hierarchy are in use before the upper ones can fall
+    back on their priors. In evaluation, as `fit` validates, the weight is 1, and the figure a bound.
+
     Args:
         model: An object with ``.model`` and ``.guide``, or a Pyro program.
         guide: The guide, where ``model`` is a program.
         num_particles: Draws from the guide for each item and step; with more than one, the programs must
             carry an extra dimension on the left.
         gradient: One of the above; None takes for each site what it has, as said at first.
+        warm_up: Training steps until the latent terms count in full; 0 is from the first on. Counted in a
+            buffer. It takes draws with a gradient for every site.
 
     Raises:
         ValueError: If ``num_particles`` is below 1, or 2 for ``"leave-one-out"``, or ``gradient`` is none of
-            them; at the first batch, if these programs cannot take it.
+            them, or ``warm_up`` is negative or comes with one of the last four; at the first batch, if these
+            programs cannot take it.
 
     References:
         | Auto-Encoding Variational Bayes (Kingma & Welling, 2014), equations 3 and 7
         | Black Box Variational Inference (Ranganath, Gerrish & Blei, 2014), equation 2
         | Variational Inference for Monte Carlo Objectives (Mnih & Rezende, 2016), section 2.4: leave-one-out
+        | Ladder Variational Autoencoders (Sønderby, Raiko, Maaløe, Sønderby & Winther, 2016): warm-up
 
     Example:
         >>> import pyro.distributions as dist
@@ -235,6 +277,7 @@ class ELBO(_ParticleObjective):
 
     baseline: Tensor
     baseline_steps: Tensor
+    warm_up_steps: Tensor
 
     def __init__(
         self,
@@ -243,9 +286,16 @@ class ELBO(_ParticleObjective):
         *,
         num_particles: int = 1,
         gradient: Gradient | None = None,
+        warm_up: int = 0,
     ) -> None:
         super().__init__(model, guide, num_particles=num_particles)
         _check_choice("gradient", gradient, get_args(Gradient))
+        if not isinstance(warm_up, int) or isinstance(warm_up, bool) or warm_up < 0:
+            raise ValueError(f"warm_up must be a number of steps, at least 0, got {warm_up!r}")
+        if warm_up and gradient not in (None, "reparameterized"):
+            raise ValueError(
+                f'warm_up expects gradient=None or "reparameterized", got {warm_up} steps and "{gradient}"'
+            )
         if gradient == "leave-one-out" and num_particles < 2:
             raise ValueError(
                 f'num_particles must be at least 2 for gradient="leave-one-out", got {num_particles}'
@@ -255,11 +305,22 @@ class ELBO(_ParticleObjective):
             self.register_buffer("baseline", torch.zeros(()))
             self.register_buffer("baseline_steps", torch.zeros((), dtype=torch.long))
             self.compilable = False  # a graph would hold the buffer as it was when traced
+        self.warm_up = warm_up
+        if warm_up:
+            self.register_buffer("warm_up_steps", torch.zeros((), dtype=torch.long))
+
+    @property
+    def latent_weight(self) -> Tensor | float:
+        """What the latent terms count by at the next step: below 1 in training alone, during the warm-up."""
+        if not (self.warm_up and self.training and torch.is_grad_enabled()):
+            return 1.0
+        return (self.warm_up_steps / self.warm_up).clamp(max=1.0)
 
     @override
     def extra_repr(self) -> str:
         chosen = "" if self.gradient is None else f", gradient={self.gradient}"
-        return f"{super().extra_repr()}{chosen}"
+        warm = f", warm_up={self.warm_up}" if self.warm_up else ""
+        return f"{super().extra_repr()}{chosen}{warm}"
 
     @override
     def prepare(self, batch: Batch) -> Structure:
@@ -269,10 +330,13 @@ class ELBO(_ParticleObjective):
                 f"the guide lacks latent sites of the model: {', '.join(structure.unguided)}; "
                 "draw them there, or enumerate them in the model"
             )
-        if self.gradient is not None:
+        if self.gradient is not None or self.warm_up:
             with forked_rng(), torch.no_grad(), self.program.scope():
                 drawn = self.program.run(self.program.guide, arguments(batch))
-            refuse_gradient(self.gradient, structure, drawn)
+            if self.gradient is not None:
+                refuse_gradient(self.gradient, structure, drawn)
+            if self.warm_up:
+                _refuse_warm_up(structure, drawn)
         return structure
 
     @override
@@ -298,7 +362,12 @@ class ELBO(_ParticleObjective):
             enumerated = bool(structure.summed_out) or any(map(is_enumerated, drawn.values()))
             if can_be_reparameterized(drawn) and not enumerated:
                 sites = self.program.run(model, args, drawn=drawn)
-                return _reparameterized(sites, drawn) / (num_particles * num)
+                loss = _reparameterized(sites, drawn, self.latent_weight) / (num_particles * num)
+                if self.warm_up and self.training and torch.is_grad_enabled():
+                    self.warm_up_steps += 1
+                return loss
+            if self.warm_up:
+                _refuse_warm_up(structure, drawn)
             elbo = (TraceEnum_ELBO if enumerated else Trace_ELBO)(
                 num_particles=num_particles,
                 vectorize_particles=num_particles > 1,
@@ -326,30 +395,49 @@ def _enumerate(site: Any) -> dict[str, Any]:
     return {} if site["is_observed"] else {"enumerate": "parallel"}
 
 
+def _refuse_warm_up(structure: Structure, drawn: dict[str, Any]) -> None:
+    counted = [name for name, site in drawn.items() if is_enumerated(site)] + list(structure.summed_out)
+    latent = {name: site["fn"] for name, site in drawn.items() if not site["is_observed"]}
+    fixed = [name for name, fn in latent.items() if not getattr(fn, "has_rsample", False)]
+    for names, what in ((counted, "is summed out"), (fixed, "cannot be reparameterised")):
+        if names:
+            raise ValueError(
+                f"warm_up expects latent sites that are drawn with a gradient, got {names[0]}, which {what}; "
+                "leave it at 0"
+            )
+
+
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value is not None and value not in choices:
         raise ValueError(f"{name} must be None or one of {', '.join(choices)}, got {value!r}")
 
 
-def _reparameterized(sites: dict[str, Any], guide_sites: dict[str, Any]) -> Tensor:
+def _reparameterized(
+    sites: dict[str, Any], guide_sites: dict[str, Any], latent_weight: Tensor | float = 1.0
+) -> Tensor:
     """What Pyro's TraceMeanField_ELBO computes, at half its cost, summed over particles and items.
 
     Pyro's also scores every latent site under model and guide where the divergence is analytic, and reads the
-    loss back as a number, which a traced graph cannot do.
+    loss back as a number, which a traced graph cannot do; and it has no weight for the terms of latent sites.
     """
     shared = [name for name in sites if name in guide_sites]
     # log p(z_1 | z_2) may be averaged over q(z_1) alone only where z_2 was not drawn from z_1.
     same_order = shared == [name for name in guide_sites if name in sites]
-    terms = [log_prob(site).sum() for name, site in guide_sites.items() if name not in sites]
+
+    def weighted(term: Tensor) -> Tensor:
+        return latent_weight * term if isinstance(latent_weight, Tensor) else term
+
+    terms = [weighted(log_prob(site).sum()) for name, site in guide_sites.items() if name not in sites]
     for name, site in sites.items():
         posterior = guide_sites.get(name)
         divergence = _analytic_divergence(posterior["fn"], site["fn"]) if posterior and same_order else None
         if divergence is not None:
-            terms.append(scale_and_mask(divergence, posterior["scale"], posterior["mask"]).sum())
+            terms.append(weighted(scale_and_mask(divergence, posterior["scale"], posterior["mask"]).sum()))
+        elif posterior:
+            terms.append(weighted(-log_prob(site).sum()))
+            terms.append(weighted(log_prob(posterior).sum()))
         else:
             terms.append(-log_prob(site).sum())
-            if posterior:
-                terms.append(log_prob(posterior).sum())
     return _total(terms)
 
 

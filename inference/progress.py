@@ -14,6 +14,9 @@ class Progress:
     def advance(self, text: str = "") -> None:
         """One unit done, and what to say about it."""
 
+    def say(self, text: str) -> None:
+        """A line that stays, above the bar."""
+
 
 class _Bar(Progress):
     def __init__(self, description: str, total: int, done: int) -> None:
@@ -34,6 +37,9 @@ class _Bar(Progress):
     def advance(self, text: str = "") -> None:
         self.bar.update(self.task, advance=1, text=text)
 
+    def say(self, text: str) -> None:
+        self.bar.console.print(text, markup=False, highlight=False)
+
 
 class _Lines(Progress):
     def __init__(self, description: str, total: int, done: int) -> None:
@@ -43,7 +49,10 @@ class _Lines(Progress):
         self.done += 1
         if time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
-            print(f"{self.description} {self.done}/{self.total} {text}".rstrip(), file=sys.stderr, flush=True)
+            self.say(f"{self.description} {self.done}/{self.total} {text}".rstrip())
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager

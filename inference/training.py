@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,17 @@ from torch import Tensor, nn
 from inference.checkpoint import check_settings, load_checkpoint, save_checkpoint
 from inference.graph import compile_step
 from inference.program import Batch, arguments, check_counts, forked_rng, restored_modes
+from inference.progress import Progress
 from inference.progress import progress as show_progress
 
 CHECKED_AT_A_TIME = 10_000
 """Items of a dynamic split that are drawn at once to be checked."""
+
+BETAS = (0.9, 0.999)
+"""Adam's own."""
+
+ALL = ""
+"""The player of an objective whose parameters move together."""
 
 SCHEDULES = ("constant", "cosine")
 """How the learning rate runs: as it is, or along half a cosine from ``lr`` down to a hundredth of it."""
@@ -32,13 +40,16 @@ class FitResult:
 
     Attributes:
         history: One row for each epoch: ``epoch`` (from 1), ``train`` and ``valid`` loss in nats per item
-            (``valid`` only where there was validation), ``lr`` at the end of the epoch.
+            (``valid`` only where there was validation), ``lr`` at the end of the epoch. Where players move in
+            turn, ``train`` and ``lr`` are the last one's, and a column of its own holds the loss of each
+            other: NaN where it did not move. Then come what the objective monitors.
         best_epoch: The epoch whose weights the objective holds now: lowest ``valid``, else the last; 0 is
             none.
         seconds: Time spent training, earlier runs of a resumed training included.
         stopped_early: Whether ``patience`` ended it.
         interrupted: Whether Ctrl-C ended it.
         rank: Which of the processes this is, 0 where there is one.
+        notes: What went wrong while training, in words, as the objective says it.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -47,6 +58,7 @@ class FitResult:
     stopped_early: bool = False
     interrupted: bool = False
     rank: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def fit(
@@ -56,8 +68,9 @@ def fit(
     valid: Any = None,
     epochs: int,
     batch_size: int = 100,
-    lr: float = 1e-3,
+    lr: float | dict[str, float] = 1e-3,
     schedule: str = "constant",
+    betas: tuple[float, float] = BETAS,
     optimizer: Callable[..., torch.optim.Optimizer] | None = None,
     momentum: float | None = None,
     weight_decay: float = 0.0,
@@ -90,15 +103,18 @@ def fit(
         batch_size: Items for each step, over all devices together. Where it takes in all items, they keep
             their order, so that a guide may have parameters for each (an AutoGuide over sites in the data
             plate).
-        lr: Learning rate.
+        lr: Learning rate; where players move in turn, one for all, or a dict of them by player.
         schedule: ``"constant"`` or ``"cosine"``.
-        optimizer: ``optimizer(parameters, lr=lr)``; None is Adam, fused where the device has it.
+        betas: How much Adam keeps, from step to step, of the mean gradient and of the mean square, each 0 to
+            below 1.
+        optimizer: ``optimizer(parameters, lr=lr)``; None is Adam, fused where the device has it. Each player
+            gets one.
         momentum: Takes plain gradient descent instead, with this momentum, 0 to below 1; it suits learning by
             contrast, whose chains must follow.
         weight_decay: Share of the weights that a step takes away, times the learning rate: apart from the
             gradient (AdamW's), or with a momentum through it. Parameters of one dimension, as biases are,
             are left alone.
-        clip_norm: Largest norm of the gradient; None does not clip.
+        clip_norm: Largest norm of the gradient, of each player's; None does not clip.
         patience: Stop after so many epochs without a lower ``valid``; None runs through.
         checkpoint: A file to save to and to resume from where it exists already.
         checkpoint_seconds: Least time between two savings; the last epoch is always saved.
@@ -106,7 +122,7 @@ def fit(
         devices: Processes on this machine; more than 1 trains data-parallel, with identical weights on all.
         num_nodes: Machines.
         accelerator: Fabric's: ``"auto"``, ``"cpu"``, ``"cuda"``, …
-        strategy: Fabric's, ``"ddp"`` where there are several devices.
+        strategy: Fabric's; ``"auto"`` is DDP where there are several devices.
         precision: Fabric's, for instance ``"bf16-mixed"``; ``"32-true"`` leaves the parameters' type alone.
         logger: A Fabric logger, or several, for the history.
         seed: Seed of order and noise.
@@ -138,8 +154,9 @@ def fit(
     if hasattr(objective, "check_training") and not items.dynamic:
         objective.check_training(items.batch(slice(None)))
     check_counts(epochs=epochs, batch_size=batch_size, devices=devices, num_nodes=num_nodes)
-    if lr <= 0 or not math.isfinite(lr):
-        raise ValueError(f"lr must be above 0, got {lr}")
+    players = tuple(getattr(objective, "players", ()))
+    _check_rates(lr, players)
+    betas = _checked_betas(betas, alone=momentum is None and optimizer is None)
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
     if not 0 <= weight_decay < math.inf or (weight_decay and optimizer is not None):
@@ -158,11 +175,15 @@ def fit(
     several = devices * num_nodes > 1 or "LOCAL_RANK" in os.environ
     if compile and several:
         raise ValueError("compile=True runs on one device; leave it out, or train on devices=1")
+    if compile and players:
+        raise ValueError(f"compile=True expects parameters that move together, got {' and '.join(players)}")
+    # At each move, the other players' parameters have no part in the loss.
+    parallel = "ddp_find_unused_parameters_true" if players else "ddp"
     fabric = Fabric(
         accelerator=accelerator,
         devices=devices,
         num_nodes=num_nodes,
-        strategy="ddp" if several and strategy == "auto" else strategy,
+        strategy=parallel if several and strategy == "auto" else strategy,
         precision=precision,
         loggers=logger,
     )
@@ -192,7 +213,8 @@ def fit(
         "compile": compile,
         "seed": seed,
     }
-    with restored_modes(objective), forked_rng(fabric.device):
+    quiet = _quiet_about_held() if players else nullcontext()
+    with restored_modes(objective), forked_rng(fabric.device), quiet:
         run = _Run(
             fabric,
             objective,
@@ -202,9 +224,32 @@ def fit(
             checkpoint,
             checkpoint_seconds,
             optimizer,
+            betas,
             progress,
         )
         return run()
+
+
+def _check_rates(lr: Any, players: tuple[str, ...]) -> None:
+    """Refuses a learning rate that is none, and rates of players that there are not."""
+    if isinstance(lr, dict) and (not players or lr.keys() != set(players)):
+        wanted = f"a number, or one for each of {', '.join(players)}" if players else "a number"
+        raise ValueError(f"lr must be {wanted}, got {lr}")
+    for rate in lr.values() if isinstance(lr, dict) else (lr,):
+        if rate <= 0 or not math.isfinite(rate):
+            raise ValueError(f"lr must be above 0, got {lr}")
+
+
+def _checked_betas(betas: Any, *, alone: bool) -> tuple[float, float]:
+    """Adam's averages as two numbers, which nothing but Adam has a use for."""
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"betas must be two numbers between 0 and 1, below it, got {betas}")
+    first, second = map(float, betas)
+    if (first, second) != BETAS and not alone:
+        raise ValueError(
+            f"betas are Adam's, got {betas} with a momentum or an optimizer of its own; leave them out"
+        )
+    return first, second
 
 
 class _Items:
@@ -278,6 +323,7 @@ class _Run:
         checkpoint: str | os.PathLike[str] | None,
         checkpoint_seconds: float,
         optimizer: Callable[..., torch.optim.Optimizer] | None,
+        betas: tuple[float, float],
         progress: bool,
     ) -> None:
         self.fabric, self.objective, self.items, self.valid = fabric, objective, items, valid
@@ -294,32 +340,78 @@ class _Run:
             torch.manual_seed(_derive_seed(self.seed, "prepare"))
             first = torch.arange(min(len(items), settings["batch_size"]))
             objective.prepare(items.batch(first, _generator("prepare")))
-        params = [param for param in objective.parameters() if param.requires_grad]
-        if not params:
-            raise ValueError("the objective has no parameters to train; does its program belong to a module?")
-        if optimizer is None:
-            biases, weights = ([p for p in params if (p.dim() > 1) == matrix] for matrix in (False, True))
-            groups = [{"params": biases, "weight_decay": 0.0}, {"params": weights}]
-            common = {
-                "lr": settings["lr"],
-                "weight_decay": settings["weight_decay"],
-                "fused": params[0].device.type in ("cpu", "cuda") or None,
-            }
-            if settings["momentum"] is None:
-                made = torch.optim.AdamW(groups, **common)
-            else:
-                made = torch.optim.SGD(groups, momentum=settings["momentum"], **common)
-        else:
-            made = optimizer(params, lr=settings["lr"])
+        self.settings = settings
+        self.params = self.parameters_by_player()
+        owned = {player: {id(param) for param in params} for player, params in self.params.items()}
+        self.of_others = {
+            player: [p for params in self.params.values() for p in params if id(p) not in owned[player]]
+            for player in self.params
+        }
+        made = {
+            player: self.make_optimizer(player, params, optimizer, betas)
+            for player, params in self.params.items()
+        }
+        described = {player: f"{type(each).__name__}({each.defaults})" for player, each in made.items()}
         self.settings = {
             **settings,
             "objective": f"{type(objective).__name__}({objective.extra_repr()})",
-            "optimizer": f"{type(made).__name__}({made.defaults})",
+            "optimizer": described.get(ALL, described),
             "shapes": {name: list(value.shape) for name, value in objective.state_dict().items()},
         }
-        self.module, self.optimizer = fabric.setup(objective, made)
+        self.module, *optimizers = fabric.setup(objective, *made.values())
+        self.optimizers = dict(zip(made, optimizers, strict=True))
         self.compiled: Callable[[Batch], Tensor] | None = None
         self.stepped = False
+        self.told: set[str] = set()
+
+    def parameters_by_player(self) -> dict[str, list[nn.Parameter]]:
+        """What each player moves, in the order of their moves; all of it where they move together."""
+        trained = [param for param in self.objective.parameters() if param.requires_grad]
+        if not trained:
+            raise ValueError("the objective has no parameters to train; does its program belong to a module?")
+        players = tuple(getattr(self.objective, "players", ()))
+        if not players:
+            return {ALL: trained}
+        theirs = {
+            player: [param for param in self.objective.parameters_of(player) if param.requires_grad]
+            for player in players
+        }
+        for player, params in theirs.items():
+            if not params:
+                raise ValueError(f"the {player} has no parameters to train; does it belong to a module?")
+        moved = {id(param) for params in theirs.values() for param in params}
+        idle = [
+            name
+            for name, param in self.objective.named_parameters()
+            if param.requires_grad and id(param) not in moved
+        ]
+        if idle and self.fabric.global_rank == 0:
+            warnings.warn(
+                f"no player moves {len(idle)} of the parameters, {idle[0]} among them: they stay as they are",
+                stacklevel=2,
+            )
+        return theirs
+
+    def make_optimizer(
+        self,
+        player: str,
+        params: list[nn.Parameter],
+        optimizer: Callable[..., torch.optim.Optimizer] | None,
+        betas: tuple[float, float],
+    ) -> torch.optim.Optimizer:
+        settings, lr = self.settings, self.rate_of(player)
+        if optimizer is not None:
+            return optimizer(params, lr=lr)
+        biases, weights = ([p for p in params if (p.dim() > 1) == matrix] for matrix in (False, True))
+        groups = [{"params": biases, "weight_decay": 0.0}, {"params": weights}]
+        common = {
+            "lr": lr,
+            "weight_decay": settings["weight_decay"],
+            "fused": params[0].device.type in ("cpu", "cuda") or None,
+        }
+        if settings["momentum"] is None:
+            return torch.optim.AdamW(groups, betas=betas, **common)
+        return torch.optim.SGD(groups, momentum=settings["momentum"], **common)
 
     def __call__(self) -> FitResult:
         self.keep_best(epoch=0)
@@ -340,9 +432,8 @@ class _Run:
                     history.append(row)
                     self.result.seconds = before + time.monotonic() - started
                     self.fabric.log_dict({name: row[name] for name in row if name != "epoch"}, step=epoch)
-                    bar.advance(
-                        " ".join(f"{name} {row[name]:.2f}" for name in ("train", "valid") if name in row)
-                    )
+                    self.take_note(row, bar)
+                    bar.advance(self.described(row))
                     if time.monotonic() - saved >= self.checkpoint_seconds:
                         self.save()
                         saved = time.monotonic()
@@ -362,46 +453,115 @@ class _Run:
         noise = _generator(self.seed, epoch, "items", self.fabric.global_rank)
         self.module.train()
         self.begin_pass()
-        losses: list[Tensor] = []
+        losses: dict[str, list[Tensor]] = {player: [] for player in self.optimizers}
+        sizes: dict[str, list[int]] = {player: [] for player in self.optimizers}
         chunks = list(self.batches(self.order(epoch)))
         for step, index in enumerate(chunks):
-            lr = self.learning_rate(epoch - 1 + step / len(chunks))
-            losses.append(self.step(self.items.batch(index, noise), lr).detach())
+            done = epoch - 1 + step / len(chunks)
+            for player, loss in self.step(self.items.batch(index, noise), done).items():
+                losses[player].append(loss.detach())
+                sizes[player].append(len(index))
             if step % 100 == 99:
-                self.finite(torch.stack(losses[-100:]).sum(), epoch, step)
-        sizes = torch.tensor([len(index) for index in chunks], dtype=torch.float64)
-        mean = (torch.stack(losses).cpu().double() * sizes).sum() / sizes.sum()
-        row = {"epoch": epoch, "train": self.finite(mean, epoch, len(chunks) - 1)}
+                for player, each in losses.items():
+                    if each:
+                        self.finite(torch.stack(each[-100:]).sum(), epoch, step, player)
+        means = {
+            player: self.mean_loss(player, losses[player], sizes[player], epoch, len(chunks) - 1)
+            for player in losses
+        }
+        *others, last = means
+        row = {"epoch": epoch, "train": means[last], **{player: means[player] for player in others}}
+        if last != ALL:
+            row |= self.monitored(epoch)
         if self.valid is not None:
             row["valid"] = self.validate()
             if math.isnan(row["valid"]):
                 raise self.failure(math.nan, epoch, len(chunks) - 1)
         # The last step may have spoilt weights that no training loss has been computed with.
+        for player, params in self.params.items():
+            if not all(param.isfinite().all() for param in params):
+                raise self.failure(math.nan, epoch, len(chunks) - 1, player)
         if not all(param.isfinite().all() for param in self.objective.parameters()):
             raise self.failure(math.nan, epoch, len(chunks) - 1)
-        return {**row, "lr": lr}
+        return {**row, "lr": self.learning_rate(last, done)}
 
-    def step(self, batch: Batch, lr: float) -> Tensor:
+    def mean_loss(self, player: str, losses: list[Tensor], sizes: list[int], epoch: int, step: int) -> float:
+        """The mean over an epoch's items; NaN of a player that did not move."""
+        if not losses:
+            return math.nan
+        weights = torch.tensor(sizes, dtype=torch.float64)
+        mean = (torch.stack(losses).cpu().double() * weights).sum() / weights.sum()
+        return self.finite(mean, epoch, step, player)
+
+    @torch.no_grad()
+    def monitored(self, epoch: int) -> dict[str, float]:
+        """What the objective monitors, the mean over the ranks."""
+        torch.manual_seed(_derive_seed(self.seed, epoch, "monitor", self.fabric.global_rank))
+        self.module.eval()
+        figures = self.objective.monitor()
+        values = torch.tensor(list(figures.values()), dtype=torch.float64, device=self.fabric.device)
+        means = torch.as_tensor(self.fabric.all_reduce(values, reduce_op="mean"))
+        return dict(zip(figures, means.tolist(), strict=True))
+
+    def take_note(self, row: dict[str, float], bar: Progress) -> None:
+        """Says what goes wrong, each fault once, and keeps it."""
+        if ALL in self.optimizers:
+            return
+        for note in self.objective.notes(row):
+            fault = note.partition(":")[0]
+            if fault not in self.told:
+                self.told.add(fault)
+                self.result.notes.append(note)
+                bar.say(note)
+
+    def described(self, row: dict[str, float]) -> str:
+        """An epoch in a few words, for the bar."""
+        if ALL in self.optimizers:
+            return " ".join(f"{name} {row[name]:.2f}" for name in ("train", "valid") if name in row)
+        return " ".join(f"{name} {value:.3g}" for name, value in row.items() if name not in ("epoch", "lr"))
+
+    def step(self, batch: Batch, epochs_done: float) -> dict[str, Tensor]:
+        """One step with a batch: the losses of those who moved, by player."""
         batch = self.fabric.to_device(batch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        for player, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(player, epochs_done)
+        if ALL in self.optimizers:
+            return {ALL: self.move_all(batch)}
+        return {player: self.move(player, batch) for player in self.objective.turn()}
+
+    def move(self, player: str, batch: Batch) -> Tensor:
+        optimizer = self.optimizers[player]
+        with _held(self.of_others[player]):
+            optimizer.zero_grad()
+            loss = self.module(batch, player=player)
+            self.fabric.backward(loss)
+        self.clip(optimizer)
+        optimizer.step()
+        return loss
+
+    def move_all(self, batch: Batch) -> Tensor:
+        optimizer = self.optimizers[ALL]
         compiled = self.compiled_step(batch)
         if compiled is not None:
             loss = compiled(batch)
         else:
-            self.optimizer.zero_grad()
+            optimizer.zero_grad()
             loss = self.module(batch)
             self.fabric.backward(loss)
             # One that alternates leaves some to the next step.
             if not self.stepped and not getattr(self.objective, "alternates", False):
                 self.warn_of_idle_parameters()
         self.stepped = True
+        self.clip(optimizer)
+        optimizer.step()
+        return loss
+
+    def clip(self, optimizer: Any) -> None:
         if self.settings["clip_norm"] is not None:
             self.fabric.clip_gradients(
-                self.module, self.optimizer, max_norm=self.settings["clip_norm"], error_if_nonfinite=False
+                self.module, optimizer, max_norm=self.settings["clip_norm"], error_if_nonfinite=False
             )
-        self.optimizer.step()
-        return loss
 
     def warn_of_idle_parameters(self) -> None:
         owners = getattr(getattr(self.objective, "program", None), "owners", ())
@@ -472,28 +632,36 @@ class _Run:
         order = torch.arange(len(self.valid))
         if self.in_streams:
             order = self.objective.order(len(self.valid), self.settings["batch_size"])
-        for index in order.split(self.settings["batch_size"]):
+        parts = order.split(self.settings["batch_size"])
+        if ALL not in self.optimizers:  # what compares items with draws has no use for a last one by itself
+            parts = order.tensor_split(len(parts))
+        for index in parts:
             batch = self.fabric.to_device(self.valid.batch(index))
             total += self.module(batch).cpu() * len(index)
         return total.item() / len(self.valid)
 
-    def learning_rate(self, epochs_done: float) -> float:
+    def rate_of(self, player: str) -> float:
         lr = self.settings["lr"]
+        return lr[player] if isinstance(lr, dict) else lr
+
+    def learning_rate(self, player: str, epochs_done: float) -> float:
+        lr = self.rate_of(player)
         if self.settings["schedule"] == "constant":
             return lr
         return lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * epochs_done / self.epochs)))
 
-    def finite(self, loss: Tensor, epoch: int, step: int) -> float:
+    def finite(self, loss: Tensor, epoch: int, step: int, player: str = ALL) -> float:
         """The mean of a loss over the ranks, so that all of them give up together where it is not finite."""
         value = torch.as_tensor(self.fabric.all_reduce(loss.to(self.fabric.device), reduce_op="mean")).item()
         if not math.isfinite(value):
-            raise self.failure(value, epoch, step)
+            raise self.failure(value, epoch, step, player)
         return value
 
-    def failure(self, value: float, epoch: int, step: int) -> FloatingPointError:
+    def failure(self, value: float, epoch: int, step: int, player: str = ALL) -> FloatingPointError:
+        whose = f" of the {player}" if player else ""
         return FloatingPointError(
-            f"the loss became {value} in epoch {epoch}, by step {step + 1}; a lower lr or clip_norm may help."
-            f" Kept: the weights of epoch {self.result.best_epoch}"
+            f"the loss{whose} became {value} in epoch {epoch}, by step {step + 1}; a lower lr or clip_norm"
+            f" may help. Kept: the weights of epoch {self.result.best_epoch}"
         )
 
     def keep_best(self, epoch: int) -> None:
@@ -513,6 +681,7 @@ class _Run:
             return
         if self.saved_epoch == len(self.result.history):
             return
+        states = {player: optimizer.state_dict() for player, optimizer in self.optimizers.items()}
         save_checkpoint(
             self.checkpoint,
             {
@@ -522,7 +691,8 @@ class _Run:
                 "seconds": self.result.seconds,
                 "objective": self.objective.state_dict(),
                 "best": self.best,
-                "optimizer": self.optimizer.state_dict(),
+                "optimizer": states.get(ALL, states),
+                "notes": self.result.notes,
             },
         )
         self.saved_epoch = len(self.result.history)
@@ -533,12 +703,35 @@ class _Run:
         state = load_checkpoint(self.checkpoint)
         check_settings(self.checkpoint, state, self.settings)
         self.objective.load_state_dict(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for player, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizer"] if player == ALL else state["optimizer"][player])
         self.best = state["best"]
         self.result.history = state["history"]
         self.result.best_epoch = state["best_epoch"]
         self.result.seconds = state["seconds"]
+        self.result.notes = state.get("notes", [])  # trainings from before there were any have none
+        self.told = {note.partition(":")[0] for note in self.result.notes}
         self.saved_epoch = len(self.result.history)
+
+
+@contextmanager
+def _quiet_about_held() -> Iterator[None]:
+    """Pyro warns of a module's parameters that ask for no gradient; a player's are held on purpose."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*because requires_grad=False")
+        yield
+
+
+@contextmanager
+def _held(params: list[nn.Parameter]) -> Iterator[None]:
+    """Parameters that ask for no gradient meanwhile."""
+    try:
+        for param in params:
+            param.requires_grad_(False)
+        yield
+    finally:
+        for param in params:
+            param.requires_grad_(True)
 
 
 def _derive_seed(*parts: Any) -> int:

@@ -89,6 +89,19 @@ def wide_posterior(model: GenerativeModel) -> None:
     last.bias[model.latent_dim :] += 1.5
 
 
+def wide_posteriors(model: GenerativeModel) -> None:
+    """The same for every layer of a hierarchy, whose p(z_l | z_{l+1}) becomes about as wide as a half."""
+    for encoder, dim in zip(model.encoders, model.latent_dims, strict=True):
+        last = encoder.head[-1]
+        last.weight *= 0.3
+        last.bias *= 0.3
+        last.bias[dim:] += 1.5
+    for decoder in model.decoders[1:]:
+        last = decoder.layers[-1]
+        last.weight *= 0.3
+        last.bias *= 0.3
+
+
 def bell_shaped(model: GenerativeModel) -> None:
     """Gives an RNADE's components a deviation of about a half: wide for the steps of `GRID`."""
     V = model.V.unflatten(1, (3, -1))  # logits, locations, log-scales
@@ -147,7 +160,7 @@ def awake(model: GenerativeModel) -> None:
             part.weight.abs_().mul_(0.4)  # what comes in has gone through a ReLU
     labels = () if model.num_classes is None else (torch.tensor(0),)
     outputs = model.params(model.in_scan_order(any_items(model, 50)), *labels)
-    last.weight *= 0.5 / outputs.std()
+    last.weight *= 0.5 / outputs.std().clamp(min=1e-3)  # a single pixel has one output
     last.bias -= model.params(model.in_scan_order(any_items(model, 50)), *labels).mean()
 
 
@@ -296,7 +309,10 @@ class Case:
         return place
 
     def objective(self, model: GenerativeModel) -> inference.Objective:
-        """What the first recipe that suits the model's density minimises, or else what suits it."""
+        """What the first recipe that suits the model's density minimises, or else what suits it.
+
+        A warm-up is over: its first step has no gradient of what lies between guide and prior alone.
+        """
         plain = {"objective": "maximum-likelihood" if model.density == "exact" else "elbo"}
         suits = [
             recipe
@@ -304,8 +320,11 @@ class Case:
             if (recipe["objective"] == "maximum-likelihood") == (model.density == "exact")
         ]
         recipe = next(iter(suits), plain)
-        objective = getattr(inference, OBJECTIVES[recipe["objective"]])
-        return objective(model, **recipe.get("objective_arguments", {}))
+        cls = getattr(inference, OBJECTIVES[recipe["objective"]])
+        objective = cls(model, **recipe.get("objective_arguments", {}))
+        if getattr(objective, "warm_up", 0):
+            objective.warm_up_steps.fill_(objective.warm_up)
+        return objective
 
     def _labelled(self, model: GenerativeModel, x: Tensor) -> Batch:
         if self.labels in ("", "none"):
@@ -403,6 +422,56 @@ CASES = (
         countable=False,
         spread=0.1,
         adjust=wide_posterior,
+    ),
+    Case("aae", "bernoulli", _TINY, wrong=({"latent_dim": 0},), adjust=wide_posterior),
+    Case("wae", "bernoulli", {**_TINY, "activation": "silu"}, wrong=({"hidden": ()},), adjust=wide_posterior),
+    Case(
+        "hierarchical-vae",
+        "ladder",
+        {
+            **{"event_shape": (2, 3), "latent_dims": (3, 2, 1), "posterior": "ladder"},
+            **{"hidden": ((5, 4), (4,), (3,)), "activation": "tanh"},
+        },
+        wrong=(
+            {"latent_dims": ()},
+            {"latent_dims": (2, 0, 1)},
+            {"posterior": "top-down"},
+            {"hidden": ()},
+            {"hidden": (4, 0)},
+            {"hidden": ((5,), (4,))},
+            {"likelihood": "poisson"},
+            {"activation": "gelu"},
+        ),
+        adjust=wide_posteriors,
+    ),
+    Case(
+        "hierarchical-vae",
+        "bottom-up",
+        {
+            **{"event_shape": (2,), "latent_dims": (2, 1), "posterior": "bottom-up", "hidden": (4,)},
+            **{"likelihood": "gaussian", "activation": "tanh"},
+        },
+        particles=400,
+        spread=0.3,
+        adjust=wide_posteriors,
+    ),
+    Case(
+        "gan",
+        "binary",
+        _TINY,
+        wrong=(
+            {"latent_dim": 0},
+            {"output": "levels"},
+            {"hidden": ()},
+            {"hidden": (4, 0)},
+            {"network": "transformer"},
+            {"activation": "gelu"},
+        ),
+    ),
+    Case(
+        "gan",
+        "conv-real",
+        {"event_shape": (3, 4), "hidden": (3,), "network": "conv", "output": "real", "activation": "silu"},
     ),
     Case(
         "gaussian-mixture",
@@ -538,8 +607,8 @@ CASES = (
     Case(
         "pixel-cnn",
         "plain",
-        {**_SIX, "hidden": 5, "layers": 1, "gated": False},
-        wrong=_PIXELS,
+        {**_SIX, "hidden": 5, "layers": 1, "gated": False, "untied_bias": True},
+        wrong=(*_PIXELS, {"dilations": ()}, {"dilations": (2, 0)}),
         spread=0.1,
         adjust=awake,
         single_shape=(1, 1),
@@ -547,7 +616,7 @@ CASES = (
     Case(
         "pixel-cnn",
         "colour-levels",
-        {"event_shape": (3, 2, 1), "hidden": 7, "layers": 2, "num_levels": 3},
+        {"event_shape": (3, 2, 1), "hidden": 7, "layers": 2, "num_levels": 3, "untied_bias": True},
         wrong=({"hidden": 2},),
         smooth=False,
         single_shape=(1, 1),
@@ -581,6 +650,22 @@ CASES = (
         labels="none",
         spread=0.2,
         adjust=awake,
+    ),
+    Case(
+        "pixel-cnn",
+        "dilated",
+        {"event_shape": (3, 3), "hidden": 3, "layers": 3, "dilations": (2, 1), "first_kernel_size": 3},
+        spread=0.2,
+        adjust=awake,
+        single_shape=(1, 1),
+    ),
+    Case(
+        "pixel-cnn",
+        "dilated-plain",
+        {"event_shape": (3, 3), "hidden": 3, "layers": 2, "dilations": (2, 1), "gated": False},
+        spread=0.1,
+        adjust=awake,
+        single_shape=(1, 1),
     ),
     Case(
         "pixel-cnn",
@@ -618,7 +703,7 @@ CASES = (
     Case(
         "pixel-rnn",
         "colour-diagonal-bilstm",
-        {"event_shape": (2, 2, 2), "layer": "diagonal-bilstm", "hidden": 5},
+        {"event_shape": (2, 2, 2), "layer": "diagonal-bilstm", "hidden": 5, "untied_bias": True},
         adjust=heard,
         single_shape=(1, 1),
     ),

@@ -33,6 +33,7 @@ every_case = cases()
 drawing = cases(lambda case: case.cls.density != "unnormalized")  # such a program scores and does not draw
 scoring = cases(lambda case: case.cls.density in ("exact", "bound"))
 weighing = cases(lambda case: case.cls.density != "none")  # the weights of a machine's guide need no log Z
+implicit = cases(lambda case: case.cls.density == "none")  # such a program draws and does not score
 machines = cases(lambda case: case.is_machine)
 countable = cases(lambda case: case.cls.density in ("exact", "bound") and case.countable)
 labelled = cases(lambda case: case.labels)
@@ -162,7 +163,8 @@ def test_model_draws_where_nothing_is_given(case):
     assert x.shape == (5, *model.event_shape)
     assert in_support(model, x)
     assert model.model().shape == (1, *model.event_shape)
-    assert not any(site["is_observed"] for site in sites(model.model, num=5).values())
+    given = {name for name, site in sites(model.model, num=5).items() if site["is_observed"]}
+    assert given == ({"x"} if model.density == "none" else set())  # Pyro's mark of what is deterministic
 
 
 @scoring
@@ -178,7 +180,25 @@ def test_site_names(case):
     assert names == latents | {"x"} | ({"y"} if label else set())
 
 
-@every_case
+@implicit
+def test_a_model_without_density_draws_its_items_from_its_code_alone(case):
+    model = case.build()
+    found = sites(model.model, num=5)
+    assert list(found) == ["z", "x"]
+    again = sites(poutine.condition(model.model, data={"z": found["z"]["value"]}), num=5)
+    assert torch.equal(again["x"]["value"], found["x"]["value"])
+    assert not torch.equal(model.model(num=5), found["x"]["value"])
+    with pytest.raises(
+        ValueError, match=f"{type(model).__name__} has no likelihood, and cannot observe items"
+    ):
+        model.model(case.batch(model, 5)[0])
+    with pytest.raises(NotImplementedError, match="no exact log_prob"):
+        model.log_prob(case.batch(model, 5)[0])
+    with pytest.raises(ValueError, match="density"):
+        inference.log_likelihood(model, case.batch(model, 5)[0])
+
+
+@weighing
 def test_every_site_is_inside_the_one_plate(case):
     model = case.build()
     args = case.batch(model, 4)
@@ -195,7 +215,7 @@ def test_every_site_that_is_drawn_is_inside_the_one_plate(case):
         assert site["value"].shape[:1] == site["log_prob"].shape == (4,), name
 
 
-@every_case
+@weighing
 def test_guide_has_the_latent_sites_of_the_model(case):
     model = case.build()
     args = case.batch(model, 4)
@@ -395,7 +415,7 @@ def test_predictive_draws_from_the_guide(case, parallel):
 
 @cases(
     # Where labels of a sequential model are summed out of the whole item, its program draws them first.
-    lambda case: case.cls.density != "unnormalized" and not (case.is_sequential and case.labels == "none")
+    lambda case: case.cls.density in ("exact", "bound") and not (case.is_sequential and case.labels == "none")
 )
 def test_condition_is_the_same_as_observing(case):
     model = case.build()
@@ -472,10 +492,51 @@ def test_the_objective_of_the_recipe_reaches_every_parameter(case):
         reached = param.grad != 0
         # A bias speaks for its unit; a weight may rightly meet nothing but zeros or padding.
         assert reached.all() if param.dim() == 1 else reached.any(), name
-    assert {id(param) for param in objective.parameters()} == {id(param) for param in model.parameters()}
+    players = getattr(objective, "players", ())
+    moved = objective.parameters_of(players[-1]) if players else objective.parameters()
+    assert {id(param) for param in moved} == {id(param) for param in model.parameters()}
+
+
+@implicit
+def test_a_generator_learns_from_a_discriminator_by_every_parameter(case):
+    model = case.build()
+    objective = case.objective(model)
+    assert isinstance(objective, inference.Adversarial)
+    args = case.batch(model, 8)
+    objective.prepare(args[0])
+    loss = objective(args[0], "generator")
+    assert loss.shape == () and loss.isfinite()
+    loss.backward()
+    for name, param in model.named_parameters():
+        assert param.grad is not None and param.grad.isfinite().all(), name
+        assert (param.grad != 0).all() if param.dim() == 1 else (param.grad != 0).any(), name
+    moved = objective.parameters_of("generator")
+    assert {id(param) for param in moved} == {id(param) for param in model.parameters()}
 
 
 # Round trips
+
+
+@implicit
+def test_saved_and_loaded_or_copied_it_draws_the_same_bits(case):
+    model, other = case.build(), case.build()
+    expected = case.sample(model, 20, seed=1)
+    assert not torch.equal(case.sample(other, 20, seed=1), expected)
+    other.load_state_dict(safetensors.torch.load(safetensors.torch.save(model.state_dict())))
+    for twin in (other, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert twin.name != model.name
+        assert torch.equal(case.sample(twin, 20, seed=1), expected)
+
+
+@implicit
+def test_float64_is_kept_by_what_is_drawn(case):
+    model = case.build().double()
+    assert all(site["value"].dtype == torch.float64 for site in sites(model.model, num=4).values())
+    x = case.sample(model, 4)
+    assert x.dtype == torch.float64
+    objective = case.objective(model)
+    objective(x, "generator").backward()
+    assert all(param.grad.dtype == torch.float64 for param in model.parameters())
 
 
 @weighing

@@ -22,11 +22,22 @@ if TYPE_CHECKING:
     )
     from zoo.data import Dataset, Split, load
     from zoo.flows import NICE, LinearFlow, MintNet, RealNVP
-    from zoo.latent import PPCA, VAE, BernoulliMixture, GaussianMixture, SupervisedVAE
+    from zoo.implicit import GAN
+    from zoo.latent import (
+        AAE,
+        PPCA,
+        VAE,
+        WAE,
+        BernoulliMixture,
+        GaussianMixture,
+        HierarchicalVAE,
+        SupervisedVAE,
+    )
     from zoo.model import GenerativeModel
     from zoo.undirected import DBM, RBM
 
 _EXPORTS = {
+    "AAE": "zoo.latent",
     "BernoulliMixture": "zoo.latent",
     "CategoricalNADE": "zoo.autoregressive",
     "CharRNN": "zoo.autoregressive",
@@ -34,8 +45,10 @@ _EXPORTS = {
     "Dataset": "zoo.data",
     "FVSBN": "zoo.autoregressive",
     "FullJoint": "zoo.autoregressive",
+    "GAN": "zoo.implicit",
     "GaussianMixture": "zoo.latent",
     "GenerativeModel": "zoo.model",
+    "HierarchicalVAE": "zoo.latent",
     "Independent": "zoo.autoregressive",
     "LinearFlow": "zoo.flows",
     "MarkovChain": "zoo.autoregressive",
@@ -51,19 +64,23 @@ _EXPORTS = {
     "Split": "zoo.data",
     "SupervisedVAE": "zoo.latent",
     "VAE": "zoo.latent",
+    "WAE": "zoo.latent",
     "WaveNet": "zoo.autoregressive",
     "load": "zoo.data",
 }
 
 __all__ = [
+    "AAE",
     "DBM",
     "FVSBN",
+    "GAN",
     "NADE",
     "NICE",
     "PPCA",
     "RBM",
     "RNADE",
     "VAE",
+    "WAE",
     "BernoulliMixture",
     "CategoricalNADE",
     "CharRNN",
@@ -71,6 +88,7 @@ __all__ = [
     "FullJoint",
     "GaussianMixture",
     "GenerativeModel",
+    "HierarchicalVAE",
     "Independent",
     "LinearFlow",
     "MarkovChain",

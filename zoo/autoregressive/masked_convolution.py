@@ -194,7 +194,8 @@ def at_pixel(before: Columns, own: Tensor, W: Tensor, above: Tensor, dilation: i
         dilation: Of the convolution.
     """
     reach = (W.shape[0] // own.shape[-1] - 1) * dilation
-    return affine(joined((*every(dilation, before[max(0, len(before) - reach) :]), own)), W, above)
+    seen = before[max(0, len(before) - reach) :]
+    return affine(joined((*(seen if dilation == 1 else every(dilation, seen)), own)), W, above)
 
 
 def affine(x: Tensor, W: Tensor, b: Tensor) -> Tensor:

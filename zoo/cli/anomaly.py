@@ -88,6 +88,8 @@ def anomaly(
 
     folder = RunFolder(run)
     model, config = folder.load_model(), folder.config()
+    if model.density == "none":
+        raise UsageFault(f"zoo anomaly expects a model with a likelihood, and {config['model']} has none")
     for option, file in (("--out", out), ("--result", result)):
         if file is not None and not file.parent.is_dir():
             raise UsageFault(f"{option} expects a file in a folder that is there, got {file}")

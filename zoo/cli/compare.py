@@ -48,7 +48,7 @@ VARIANTS = {
 CHECKPOINT_SECONDS = 10.0
 """Least time between two checkpoints of a row: what a Ctrl-C may cost."""
 
-LONGEST_FIRST = ("unnormalized", "bound", "exact")
+LONGEST_FIRST = ("unnormalized", "none", "bound", "exact")
 """Densities by the time that a row of theirs takes, so that no core idles at the end."""
 
 
@@ -180,7 +180,9 @@ def _model_rows(names: list[str], dataset: "Dataset", out: Path, settings: dict[
             }
             config = resolve(variant.model, dataset, **{**settings, **of_variant})
         else:
-            config = resolve(name, dataset, **settings)
+            # Without a likelihood there is nothing to draw particles for.
+            none = class_of(name).density == "none"
+            config = resolve(name, dataset, **{**settings, **({"particles": None} if none else {})})
         rows.append(Row(name, config, out / name, out / "logs" / f"{name}.txt"))
     # EM runs through all items many times, from several starts.
     of_em = LONGEST_FIRST.index("bound")
@@ -242,6 +244,7 @@ def _run(
     from joblib import cpu_count
 
     from zoo.cli.comparison_report import print_comparison, write_report
+    from zoo.cli.probes import probe_table
     from zoo.cli.report import counted, say
     from zoo.cli.run_folder import RunFolder
     from zoo.cli.train import command_of
@@ -280,6 +283,9 @@ def _run(
         "notes": notes,
         "rows": ordered,
     }
+    probes = [] if methods else probe_table(ordered, dataset)
+    if probes:
+        comparison["probes"] = probes
     RunFolder(out).write_json("comparison.json", comparison)
     if result is not None:
         RunFolder(result.parent).write_json(result.name, comparison)
@@ -292,19 +298,26 @@ def _run(
     return 1 if any("failed" in row for row in ordered) else 0
 
 
-def _worst_last(row: dict[str, Any]) -> tuple[bool, float]:
-    nats = row["test"]["nats_per_item"] if "test" in row else float("nan")
-    return nats != nats, nats
+def _worst_last(row: dict[str, Any]) -> tuple[int, float]:
+    """By nats; then those that have no likelihood, by their draws; then those that failed."""
+    from zoo.cli.comparison_report import badness_of_draws
+
+    if "failed" in row:
+        return 3, 0.0
+    nats = row["test"]["nats_per_item"]
+    if nats is None:
+        return 2, badness_of_draws(row["samples"])
+    return (0, nats) if nats == nats else (1, 0.0)
 
 
 def _in_short(outcome: dict[str, Any], trained_already: bool) -> str:
     """What the line says that tells of the end of a row."""
-    from zoo.cli.comparison_report import figure
+    from zoo.cli.comparison_report import figure_in_words
 
     if "failed" in outcome:
         return f" failed: {outcome['failed']}"
     trained = "trained already" if trained_already else f"{outcome['seconds']:.0f} s"
-    return f": {figure(outcome['test'])} nats, {trained}"
+    return f": {figure_in_words(outcome)}, {trained}"
 
 
 def _is_finished(row: Row) -> bool:
@@ -432,6 +445,7 @@ def _trained(row: Row) -> dict[str, Any]:
     """The figures of a row, trained where it is not yet."""
     from zoo.cli.methods import METHODS, figures_of_method, infer_parameters
     from zoo.cli.run_folder import RunFolder
+    from zoo.cli.sample_figures import figures_of_row
     from zoo.cli.train import train_one
     from zoo.data import load
 
@@ -455,6 +469,9 @@ def _trained(row: Row) -> dict[str, Any]:
     figures = {name: metrics.get(name) for name in kept}
     if row.method is not None:
         figures |= figures_of_method(row.method, row.config, dataset, run)
+    else:
+        more = {"probe": metrics.get("probe"), "samples": figures_of_row(run, dataset)}
+        figures |= {name: of_row for name, of_row in more.items() if of_row is not None}
     return figures | {"trained_already": was_finished}
 
 

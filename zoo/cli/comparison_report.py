@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.cli.errors import UsageFault
-from zoo.cli.report import counted, drawn, plain_table
+from zoo.cli.report import JUDGED_BY_DRAWS, counted, drawn, plain_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from rich.table import Table
 
     from zoo.data import Dataset
 
@@ -21,6 +22,9 @@ SIGNS = {"exact": "", "lower bound": "≤ ", "estimate": "~ "}
 
 MARKERS = {"exact": ("o", "exact"), "lower bound": ("<", "at most"), "estimate": ("D", "estimate")}
 """Of the chart, by the kind of a figure: an upper bound on the nats points to where they may be."""
+
+REAL = "real items"
+"""The row of items that were held out too: what good draws come near."""
 
 ROUNDING = 1e-8
 """Variance of a gradient, in nats², that is rounding and nothing else."""
@@ -72,6 +76,24 @@ def figure(test: dict[str, Any]) -> str:
     return f"{SIGNS[test['kind']]}{test['nats_per_item']:.2f} ± {test['standard_error']:.2f}"
 
 
+def figure_in_words(row: dict[str, Any]) -> str:
+    """The figure of a row by itself: nats, or where there are none the Fréchet distance of its draws."""
+    if has_likelihood(row):
+        return f"{figure(row['test'])} nats"
+    samples = row["samples"]
+    return f"Fréchet {_with_error(samples, 'frechet')}" if "frechet" in samples else "no likelihood"
+
+
+def has_likelihood(row: dict[str, Any]) -> bool:
+    """Whether a row that did not fail has a figure in nats."""
+    return row["test"]["kind"] != "none"
+
+
+def badness_of_draws(samples: dict[str, Any]) -> float:
+    """What draws are sorted by: the Fréchet distance, or where there is none how well they are told apart."""
+    return samples.get("frechet", samples["told_apart"])
+
+
 def kind_in_words(row: dict[str, Any]) -> str:
     """What kind of figure a row's is, and by what draws."""
     test = row["test"]
@@ -116,10 +138,64 @@ def columns_of(
     return columns
 
 
+def columns_of_draws(
+    rows: list[dict[str, Any]], *, brief: bool = False
+) -> dict[str, Callable[[dict[str, Any]], str]]:
+    """The columns of the table on draws, by their titles, each with what it says of a row of it.
+
+    Args:
+        rows: As `rows_of_draws` gives them.
+        brief: Whether they are to be what a narrow terminal has room for.
+    """
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {"draws": lambda row: row["name"]}
+    if all("frechet" in row["samples"] for row in rows):
+        columns["Fréchet"] = lambda row: _with_error(row["samples"], "frechet")
+    if brief:
+        columns["MMD²"] = lambda row: f"{row['samples']['mmd']:.4f}"
+    else:
+        columns["MMD² · 1000"] = lambda row: _with_error(row["samples"], "mmd", ".1f", 1000)
+    columns["told apart"] = lambda row: f"{row['samples']['told_apart']:.0%}"
+    columns["precision"] = lambda row: f"{row['samples']['precision']:.0%}"
+    columns["recall"] = lambda row: f"{row['samples']['recall']:.0%}"
+    return columns
+
+
+def rows_of_draws(comparison: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the table on draws: real items, and those whose draws were looked at, the best first."""
+    rows = [row for row in comparison["rows"] if "samples" in row]
+    if not rows:
+        return []
+    rows.sort(key=lambda row: badness_of_draws(row["samples"]))
+    return [{"name": REAL, "samples": rows[0]["samples"]["real"]}, *rows]
+
+
 def print_comparison(comparison: dict[str, Any]) -> None:
-    """Prints the table, the best row first, those that failed last."""
+    """Prints the tables, the best row of each first: likelihoods, those that failed, draws, probes."""
     from rich.console import Console
 
+    console = Console(highlight=False)
+    if any("failed" in row or has_likelihood(row) for row in comparison["rows"]):
+        console.print(_likelihood_table(comparison))
+    rows = rows_of_draws(comparison)
+    if rows:
+        columns = columns_of_draws(rows, brief=True)
+        table = plain_table(*columns)
+        for place, column in enumerate(table.columns):
+            column.justify = "right" if place else "left"
+            column.no_wrap = column.header in ("draws", "Fréchet")
+        for row in rows:
+            table.add_row(*(of(row) for of in columns.values()))
+        console.print(table)
+        console.print("draws against test items: lower is better; of precision and recall, higher")
+    if "probes" in comparison:
+        table = plain_table("features", "label by a linear probe")
+        table.columns[1].justify = "right"
+        for probe in comparison["probes"]:
+            table.add_row(probe["name"], _accuracy(probe))
+        console.print(table)
+
+
+def _likelihood_table(comparison: dict[str, Any]) -> "Table":
     columns = columns_of(comparison, brief=True)
     table = plain_table(*columns)
     left = [0] if comparison["compared"] == "methods" else [0, len(columns) - 1]
@@ -130,9 +206,9 @@ def print_comparison(comparison: dict[str, Any]) -> None:
         if "failed" in row:
             cells = ("failed" if title == "test nats" else "" for title in list(columns)[1:])
             table.add_row(row["name"], *cells)
-        else:
+        elif has_likelihood(row):
             table.add_row(*(of(row) for of in columns.values()))
-    Console(highlight=False).print(table)
+    return table
 
 
 def write_report(out: Path, comparison: dict[str, Any], dataset: "Dataset") -> None:
@@ -150,6 +226,7 @@ def write_report(out: Path, comparison: dict[str, Any], dataset: "Dataset") -> N
     what = f"{comparison['model']} on {_named(comparison)}" if methods else _named(comparison)
     title = f"Inference methods for {what}" if methods else f"Models of {what}"
     parts = [f"<h1>{_text(title)}</h1>", _origin(comparison), _table(comparison)]
+    parts += [_table_of_draws(comparison), _table_of_probes(comparison)]
     if finished:
         parts.append(_charts(out, comparison, finished))
         parts.append(_grids(out, finished, dataset))
@@ -177,6 +254,14 @@ def _number(value: float | None, form: str) -> str:
     return "–" if value is None or math.isnan(value) else format(value, form)
 
 
+def _with_error(samples: dict[str, Any], name: str, form: str = ".2f", times: float = 1) -> str:
+    return f"{samples[name] * times:{form}} ± {samples[f'{name}_error'] * times:{form}}"
+
+
+def _accuracy(probe: dict[str, Any]) -> str:
+    return f"{probe['accuracy']:.1%} ± {probe['standard_error']:.1%}"
+
+
 def _variance(value: float | None) -> str:
     return f"< {ROUNDING:g}" if value is not None and value < ROUNDING else _number(value, ".2g")
 
@@ -195,11 +280,14 @@ def _origin(comparison: dict[str, Any]) -> str:
 
 
 def _table(comparison: dict[str, Any]) -> str:
+    rows = [row for row in comparison["rows"] if "failed" in row or has_likelihood(row)]
+    if not rows:
+        return ""
     columns = columns_of(comparison)
     *titles, last = columns
     head = "".join(f"<th>{_text(title)}</th>" for title in titles) + f'<th class="words">{last}</th>'
     body = []
-    for number, row in enumerate(comparison["rows"]):
+    for number, row in enumerate(rows):
         name = f"<td>{_text(row['name'])}</td>"
         if "failed" in row:
             message = (
@@ -242,6 +330,58 @@ def _table(comparison: dict[str, Any]) -> str:
     )
 
 
+def _table_of_draws(comparison: dict[str, Any]) -> str:
+    rows = rows_of_draws(comparison)
+    if not rows:
+        return ""
+    columns = columns_of_draws(rows)
+    columns["items"] = lambda row: f"{row['samples']['draws']:,}"
+    said = (
+        f"{counted(comparison['test_items'], 'test item')} against draws of each model, and in the first row "
+        "against validation items, which good draws come near. No figure says all. Fréchet distance of the "
+        "features of a classifier trained on the real training items: the draws' mean and covariance; lower "
+        "is better, and real items are not at 0, being few. MMD²: all that a kernel of the entries sees, "
+        "times 1,000; 0 where draws and items have one law. Told apart: share of draws and items that a "
+        "classifier, on held-out ones, tells from each other; 50 % is guessing. Precision: share of draws "
+        "that are like some test item. Recall: share of test items that some draw is like, low where modes "
+        "were left out. ± is a standard error. A model that is not among the likelihoods has none."
+    )
+    return _plain_table("Draws", columns, rows, said, best=1)
+
+
+def _table_of_probes(comparison: dict[str, Any]) -> str:
+    if "probes" not in comparison:
+        return ""
+    columns = {"features": lambda probe: probe["name"], "test accuracy": _accuracy}
+    said = (
+        "Test accuracy of a logistic regression from the features of each model to the label, and from the "
+        "raw entries. ± is the standard error over test items. PPCA is fitted for its features alone."
+    )
+    return _plain_table("Representations", columns, comparison["probes"], said, best=0)
+
+
+def _plain_table(
+    title: str,
+    columns: dict[str, Callable[[dict[str, Any]], str]],
+    rows: list[dict[str, Any]],
+    said: str,
+    *,
+    best: int,
+) -> str:
+    """A section of a table whose cells are all short, and what is to be said of it."""
+    head = "".join(f"<th>{_text(name)}</th>" for name in columns)
+    body = [
+        f'<tr class="best">{cells}</tr>' if number == best else f"<tr>{cells}</tr>"
+        for number, row in enumerate(rows)
+        for cells in ["".join(f"<td>{_text(of(row))}</td>" for of in columns.values())]
+    ]
+    return (
+        f'<h2>{title}</h2>\n<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
+        + "\n".join(body)
+        + f'\n</tbody>\n</table></div>\n<p class="note">{said}</p>'
+    )
+
+
 def _image(content: bytes, alt: str, caption: str) -> str:
     data = base64.b64encode(content).decode()
     return (
@@ -260,14 +400,29 @@ def _charts(out: Path, comparison: dict[str, Any], rows: list[dict[str, Any]]) -
     from zoo.cli.run_folder import RunFolder
 
     methods = comparison["compared"] == "methods"
-    charts = [
-        (
-            ranking(rows),
-            "Test nats of " + "; ".join(f"{row['name']} {figure(row['test'])}" for row in rows),
-            "Nats per test item, ± one standard error",
+    charts = []
+    likely = [row for row in rows if has_likelihood(row)]
+    if likely:
+        charts.append(
+            (
+                ranking(likely),
+                "Test nats of " + "; ".join(f"{row['name']} {figure(row['test'])}" for row in likely),
+                "Nats per test item, ± one standard error",
+            )
         )
-    ]
-    histories = {row["name"]: RunFolder(out / row["name"]).history() for row in rows}
+    drawn = [row for row in rows_of_draws(comparison) if "frechet" in row["samples"]]
+    if drawn:
+        charts.append(
+            (
+                ranking_of_draws(drawn),
+                "Fréchet distance of "
+                + "; ".join(f"{row['name']} {_with_error(row['samples'], 'frechet')}" for row in drawn),
+                "Fréchet distance of draws to test items, ± one standard error; the line is at real items",
+            )
+        )
+    # Of a training that is after draws, the loss is in other units.
+    in_nats = [row for row in rows if row["objective"] not in JUDGED_BY_DRAWS]
+    histories = {row["name"]: RunFolder(out / row["name"]).history() for row in in_nats}
     curves = {name: [e for e in history if "valid" in e] for name, history in histories.items()}
     curves = {name: history for name, history in curves.items() if history}
     if curves:
@@ -334,12 +489,13 @@ def _grids(out: Path, rows: list[dict[str, Any]], dataset: "Dataset") -> str:
             continue
         after = "" if sweeps is None else f", after {counted(sweeps, 'Gibbs sweep')}"
         picture = to_png(item_grid(items, columns=DRAWN_COLUMNS, highest=highest, title=name))
-        shown.append(_image(picture, f"{DRAWN} draws from {name}", f"{name}, {figure(row['test'])}{after}"))
+        caption = f"{name}, {figure(row['test']) if has_likelihood(row) else figure_in_words(row)}{after}"
+        shown.append(_image(picture, f"{DRAWN} draws from {name}", caption))
     if not shown:
         return ""
     test = item_grid(real, columns=DRAWN_COLUMNS, highest=highest, title="test items")
     shown.insert(0, _image(to_png(test), f"{len(real)} test items", "the data: test items"))
-    return _section("Draws", "grids" if real.dim() > 2 else "curves", shown)
+    return _section("Pictures of draws", "grids" if real.dim() > 2 else "curves", shown)
 
 
 def _single_curves(out: Path, rows: list[dict[str, Any]]) -> str:
@@ -384,6 +540,22 @@ def ranking(rows: list[dict[str, Any]]) -> "Figure":
     axes.grid(axis="x", linewidth=0.4)
     axes.set_xlabel("nats per test item")
     axes.legend(fontsize=9)
+    return drawing
+
+
+def ranking_of_draws(rows: list[dict[str, Any]]) -> "Figure":
+    """Fréchet distances with their standard errors; the first row is that of real items."""
+    drawing, axes = _figure(1.0 + 0.27 * len(rows))
+    places = range(len(rows))
+    distances, errors = ([row["samples"][name] for row in rows] for name in ("frechet", "frechet_error"))
+    axes.errorbar(distances, places, xerr=errors, fmt="o", capsize=3, markersize=6)
+    axes.axvline(distances[0], color="black", linewidth=0.8, linestyle="--")
+    axes.set_yticks(places, [row["name"] for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    if max(distances) > 20 * max(min(distances), 1e-9):  # one that collapsed would press the others together
+        axes.set_xscale("log")
+    axes.grid(axis="x", linewidth=0.4)
+    axes.set_xlabel("Fréchet distance")
     return drawing
 
 

@@ -140,6 +140,11 @@ def complete(
     model = folder.load_model()
     if not out.parent.is_dir():
         raise UsageFault(f"--out expects a file in a folder that is there, got {out}")
+    if model.density == "none":
+        raise UsageFault(
+            f"zoo complete expects a model with a likelihood, which says what goes with what is shown, and "
+            f"{config['model']} has none"
+        )
     given = hasattr(model, "given") and model.num_classes is not None
     if label is not None and not given:
         raise UsageFault(

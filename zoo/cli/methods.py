@@ -272,6 +272,8 @@ def choose_methods(
     from zoo.cli.recipe import build_model, resolve
 
     built = build_model(resolve(model, dataset, **settings))
+    if built.density == "none":
+        raise UsageFault(f"--methods expects a model with a likelihood, and {model} has none")
     traits = traits_of(built, dataset)
     suited = [name for name, method in METHODS.items() if method.suits(traits)]
     for name in asked:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from zoo.cli.report import INVERSION_TOLERANCE, counted, say
+from zoo.cli.report import INVERSION_TOLERANCE, carried_by_code, counted, has_code, say
 from zoo.flows.fixed_point import ConvergenceError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def draw_pictures(model: "GenerativeModel", dataset: "Dataset", run: "RunFolder"
         elif model.latent_dim == 2:
             pictures["manifold.png"] = lambda: _manifold(model)
         else:
-            pictures["traversals.png"] = lambda: _traversals(model, dataset.test.x)
+            pictures["traversals.png"] = lambda: _traversals(model, dataset)
     if hasattr(model, "influence"):
         from zoo.cli.pixel_pictures import drawn_by_label, receptive_field
 
@@ -74,8 +74,13 @@ def draw_pictures(model: "GenerativeModel", dataset: "Dataset", run: "RunFolder"
         pictures["energy-trace.png"] = lambda: energy_trace(model, dataset.test.x)
     history = run.history()
     if history:
-        contrast = _contrast(run.config())
-        pictures["learning_curve.png"] = lambda: learning_curve(history, contrast=contrast)
+        config = run.config()
+        contrast, players = _contrast(config), _players(config)
+        pictures["learning_curve.png"] = lambda: (
+            losses_by_player(history, config, players)
+            if players
+            else learning_curve(history, contrast=contrast)
+        )
     drawn = []
     if dataset.rate is not None and hasattr(model, "generate"):
         from zoo.cli.sound import sound_samples, spectrograms
@@ -241,6 +246,51 @@ def learning_curve(history: list[dict[str, float]], *, contrast: str | None = No
     return figure
 
 
+def losses_by_player(
+    history: list[dict[str, float]], config: dict[str, Any], players: tuple[str, ...]
+) -> Figure:
+    """What validation shows, the loss of each player, and shares, against the epoch: a panel for each unit.
+
+    Args:
+        history: A row for each epoch; ``train`` is the last player's loss.
+        config: What was trained, and how.
+        players: Those that moved in turn, as the objective names them.
+    """
+    implicit = config["objective"] == "adversarial"
+    heights = config["objective_arguments"].get("loss") == "wasserstein"
+    labels = {name: name for name in players[:-1]} | {"train": players[-1]}
+    shares = {"accuracy": "told apart", "distinct": "distinct draws"}
+    panels = (
+        ({"valid": "validation items"}, "MMD², no unit" if implicit else "loss, nats per item"),
+        (labels, "loss, units of an item" if heights else "loss, nats"),
+        (shares, "share"),
+    )
+    drawn = [
+        ({name: label for name, label in lines.items() if name in history[0]}, unit) for lines, unit in panels
+    ]
+    drawn = [(lines, unit) for lines, unit in drawn if lines]
+    figure = Figure(figsize=(5, 1 + 2 * len(drawn)), layout="constrained")
+    rows = figure.subplots(len(drawn), sharex=True, squeeze=False)[:, 0]
+    epochs = [row["epoch"] for row in history]
+    for axes, (lines, unit) in zip(rows, drawn, strict=True):
+        for name, label in lines.items():
+            marker = "o" if len(history) == 1 else None
+            axes.plot(epochs, [row[name] for row in history], label=label, marker=marker)
+        axes.set_ylabel(unit)
+        axes.legend()
+    rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    rows[-1].set_xlabel("epoch")
+    return figure
+
+
+def _players(config: dict[str, Any]) -> tuple[str, ...]:
+    """Who moved in turn; none where all parameters moved together."""
+    import inference
+    from zoo.cli.recipe import OBJECTIVES
+
+    return getattr(getattr(inference, OBJECTIVES[config["objective"]]), "players", ())
+
+
 def _contrast(config: dict[str, Any]) -> str | None:
     """What the loss of a training by contrast is; None where it is the figure that validation shows too."""
     if config["objective"] not in ("contrastive-divergence", "persistent-contrastive-divergence"):
@@ -315,9 +365,9 @@ def _manifold(model: Any, side: int = 20) -> Figure:
     return item_grid(model.decode(codes).mean, columns=side, title=title)
 
 
-def _traversals(model: Any, x: Tensor, steps: int = 13) -> Figure:
+def _traversals(model: Any, dataset: "Dataset", steps: int = 13) -> Figure:
     """One test item; in each row one entry of its code goes from -3 to 3; the rows by what that changes."""
-    code = model.encode(x[:1]).mean
+    code = model.encode(dataset.test.x[:1]).mean
     values = torch.linspace(-3, 3, steps).to(code)
     codes = code.repeat(model.latent_dim, steps, 1)
     for entry in range(model.latent_dim):
@@ -325,12 +375,16 @@ def _traversals(model: Any, x: Tensor, steps: int = 13) -> Figure:
     means = model.decode(codes).mean
     effect = means.flatten(2).diff(dim=1).abs().sum((1, 2))
     order = effect.argsort(descending=True)[:12].tolist()
-    return item_grid(
-        means[order].flatten(0, 1),
-        columns=steps,
-        title="a test item, one entry of its code from -3 to 3, largest effect first",
-        rows=[f"z[{entry}]" for entry in order],
-    )
+    title = "a test item, one entry of its code from -3 to 3, largest effect first"
+    rows = [f"z[{entry}]" for entry in order]
+    if dataset.num_classes is not None and has_code(model):
+        carried = carried_by_code(model, dataset.train)
+        title += "; what explains its variance"
+        rows = [
+            f"z[{entry}]: label {carried['label'][entry]:.0%}, ink {carried['ink'][entry]:.0%}"
+            for entry in order
+        ]
+    return item_grid(means[order].flatten(0, 1), columns=steps, title=title, rows=rows)
 
 
 def _by_label(model: Any) -> Figure:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from zoo.model import GenerativeModel
 
 OBJECTIVES = {
+    "adversarial": "Adversarial",
+    "adversarial-autoencoder": "AdversarialAutoencoder",
     "contrastive-divergence": "ContrastiveDivergence",
     "elbo": "ELBO",
     "em": "MaximumLikelihood",
@@ -23,6 +25,7 @@ OBJECTIVES = {
     "supervised-elbo": "SupervisedELBO",
     "truncated-backpropagation": "TruncatedBackpropagation",
     "variational-em": "VariationalEM",
+    "wasserstein-autoencoder": "WassersteinAutoencoder",
 }
 """Name in a recipe and on the command line, and the class in `inference`: of ``em`` what it maximises."""
 
@@ -38,6 +41,7 @@ FIT_DEFAULTS: dict[str, Any] = {
     "batch_size": 100,
     "lr": 1e-3,
     "schedule": "constant",
+    "betas": [0.9, 0.999],
     "momentum": None,
     "weight_decay": 0.0,
     "patience": None,
@@ -75,8 +79,9 @@ CONFIG_TYPES: dict[str, Any] = {
 FIT_TYPES: dict[str, Any] = {
     "epochs": int,
     "batch_size": int,
-    "lr": float | int,
+    "lr": float | int | dict,
     "schedule": str,
+    "betas": list | tuple,
     "momentum": float | int | None,
     "weight_decay": float | int,
     "patience": int | None,
@@ -114,7 +119,8 @@ def resolve(
 
     Raises:
         UsageFault: If the model has no recipe for the data set, the objective, the bound, the schedule or
-            the precision is unknown, or EM is given what only a training by gradients takes.
+            the precision is unknown, EM is given what only a training by gradients takes, or a model without
+            likelihood what only a likelihood takes.
     """
     from zoo.registry import model_class
 
@@ -126,6 +132,8 @@ def resolve(
     chosen = choose("objective", objective or recipe["objective"], OBJECTIVES)
     of_recipe = recipe.get("objective_arguments", {}) if chosen == recipe["objective"] else {}
     fit = _fit_settings(chosen, recipe, fit or {})
+    if cls.density == "none" and (particles or bound):
+        raise UsageFault(f"{model} has no likelihood, and so no particles and no bound")
     summed = cls.density != "unnormalized"  # elsewhere a particle is a chain that is annealed
     return {
         "model": model,

@@ -10,10 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli.run_folder import RunFolder
+from zoo.cli.run_folder import TEST_FIGURES, RunFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.table import Table
+    from torch import Tensor
 
     from zoo.data import Dataset
     from zoo.model import GenerativeModel
@@ -22,8 +25,17 @@ PROBE_ITEMS = 10_000
 """Training items that a probe or a judging classifier is fitted on, at most: keeps MNIST under a minute."""
 
 
+NO_LIKELIHOOD = {**TEST_FIGURES, "kind": "none"}
+"""What the ``test`` of a ``metrics.json`` holds where the model has no likelihood."""
+
+JUDGED_BY_DRAWS = ("adversarial", "adversarial-autoencoder", "wasserstein-autoencoder")
+"""Objectives that are after good draws: their runs have figures of those, besides a likelihood or without."""
+
 TRAIN_ITEMS = 10_000
 """Training items whose likelihood stands beside that of the test items, at most."""
+
+LAYER_DRAWS = 100
+"""From the guide, for each test item, where what its layers tell is measured."""
 
 CLASSIFIED_AT_A_TIME = 1000
 """Items whose labels are found at once: a machine holds each of them once for every label."""
@@ -72,9 +84,13 @@ def test_metrics(
     bound: str | None = None,
     chains: int | None = None,
     betas: int | None = None,
+    draws: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Every figure that the model has on the test items: likelihood, accuracy, probe.
+    """Every figure that the model has on the test items: likelihood, draws, accuracy, probe.
+
+    Draws are compared with the items where there is no likelihood, where the objective was after draws and no
+    likelihood, and where ``draws`` is given.
 
     Args:
         model: A trained model.
@@ -85,8 +101,46 @@ def test_metrics(
         chains: Of the annealing that estimates log Z, where the density is unnormalised; None takes the
             recipe's, or else a number that suits the size.
         betas: Steps of that annealing; None takes the recipe's, or else 2,000.
+        draws: How many are compared with the test items; None takes as many as those.
         seed: Seed of whatever is drawn.
     """
+    if model.density == "none":
+        metrics: dict[str, Any] = {"test": {**NO_LIKELIHOOD, "items": len(dataset.test)}}
+        model.to(dataset.test.x.device)  # where scikit-learn and matplotlib read
+    else:
+        metrics = _likelihood_metrics(
+            model, dataset, config, particles=particles, bound=bound, chains=chains, betas=betas, seed=seed
+        )
+    if draws or model.density == "none" or config["objective"] in JUDGED_BY_DRAWS:
+        from zoo.cli.sample_figures import sample_figures
+
+        metrics["samples"] = sample_figures(model, dataset, draws=draws, seed=seed)
+    if dataset.num_classes is None:
+        return metrics
+    if hasattr(model, "features") and (dataset.train.y[:PROBE_ITEMS].unique() >= 0).sum() > 1:
+        metrics["probe"] = probe_accuracies(model.features, dataset)
+        if len(dataset.event_shape) > 1 and has_code(model):
+            metrics["carried"] = carried_by_code(model, dataset.train)
+    if getattr(model, "num_classes", None) is not None:  # a machine may be built without labels
+        metrics["accuracy"] = _accuracy(model, dataset.test)
+        if hasattr(model.classify, "parameters"):  # elsewhere p(y | x) is no network of its own
+            metrics["accuracy_classifier_alone"] = _classifier_alone(dataset, config)
+        metrics["generated_as_asked"] = _generated_as_asked(model, dataset, seed)
+    return metrics
+
+
+def _likelihood_metrics(
+    model: "GenerativeModel",
+    dataset: "Dataset",
+    config: dict[str, Any],
+    *,
+    particles: int | None,
+    bound: str | None,
+    chains: int | None,
+    betas: int | None,
+    seed: int,
+) -> dict[str, Any]:
+    """The figures that log p(x) gives, of a model that has one; the arguments as of `test_metrics`."""
     import inference
 
     started = time.monotonic()
@@ -141,6 +195,8 @@ def test_metrics(
         metrics["train"] = {"nats_per_item": seen.nats_per_item, "items": len(items)}
     if len(dataset.event_shape) == 1 and dataset.test.x.is_floating_point():
         metrics["gaussian"] = {"nats_per_item": _full_gaussian(dataset)}
+    if hasattr(model, "divergences"):
+        metrics["layers"] = _layers(model, dataset, seed)
     if hasattr(model, "invert"):
         metrics["inversion"] = _inversion(model, dataset, seed)
     if dataset.rate is not None and hasattr(model, "log_prob_of"):
@@ -151,15 +207,6 @@ def test_metrics(
         from zoo.cli.text import text_figures
 
         metrics |= text_figures(model, dataset, seed)
-    if dataset.num_classes is None:
-        return metrics
-    if hasattr(model, "features") and (dataset.train.y[:PROBE_ITEMS].unique() >= 0).sum() > 1:
-        metrics["probe"] = _probe(model, dataset)
-    if getattr(model, "num_classes", None) is not None:  # a machine may be built without labels
-        metrics["accuracy"] = _accuracy(model, dataset.test)
-        if hasattr(model.classify, "parameters"):  # elsewhere p(y | x) is no network of its own
-            metrics["accuracy_classifier_alone"] = _classifier_alone(dataset, config)
-        metrics["generated_as_asked"] = _generated_as_asked(model, dataset, seed)
     return metrics
 
 
@@ -170,6 +217,16 @@ def _full_gaussian(dataset: "Dataset") -> float:
     learn = torch.cat([dataset.train.x, dataset.valid.x]).double()
     gaussian = torch.distributions.MultivariateNormal(learn.mean(0), learn.T.cov(correction=0))
     return -gaussian.log_prob(dataset.test.x.double()).mean().item()
+
+
+def _layers(model: Any, dataset: "Dataset", seed: int) -> dict[str, Any]:
+    """What each layer of a hierarchy tells of a test item, from the bottom to the top: nats, a mean."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        found = [model.divergences(x, num_draws=LAYER_DRAWS) for x in dataset.test.x.split(100)]
+    return {"kl": torch.cat(found).double().mean(0).tolist(), "draws": LAYER_DRAWS}
 
 
 def _inversion(model: Any, dataset: "Dataset", seed: int) -> dict[str, float]:
@@ -202,18 +259,61 @@ def _fit_quietly(classifier: Any, features: Any, labels: Any) -> Any:
     return classifier.fit(features[known][:PROBE_ITEMS].numpy(), labels[known][:PROBE_ITEMS].numpy())
 
 
-def _probe(model: "GenerativeModel", dataset: "Dataset") -> dict[str, float]:
-    """Test accuracy of a logistic regression on the model's features, and on the raw entries."""
+def probe_accuracies(features: "Callable[[Tensor], Tensor]", dataset: "Dataset") -> dict[str, float]:
+    """Test accuracy of a logistic regression on features of the items, and on their raw entries.
+
+    Args:
+        features: From items to ``(num, features)``.
+        dataset: With labels.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     accuracies = {}
-    for name, features in (("features", model.features), ("raw", lambda x: x.flatten(1))):
+    for name, seen in (("features", features), ("raw", lambda x: x.flatten(1))):
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-        _fit_quietly(probe, features(dataset.train.x[:PROBE_ITEMS]), dataset.train.y[:PROBE_ITEMS])
-        accuracies[name] = float(probe.score(features(dataset.test.x).numpy(), dataset.test.y.numpy()))
+        _fit_quietly(probe, seen(dataset.train.x[:PROBE_ITEMS]), dataset.train.y[:PROBE_ITEMS])
+        accuracies[name] = float(probe.score(seen(dataset.test.x).numpy(), dataset.test.y.numpy()))
     return accuracies
+
+
+def has_code(model: Any) -> bool:
+    """Whether an item has one code, a vector that an encoder finds without a label."""
+    return (
+        hasattr(model, "encode")
+        and hasattr(model, "decode")
+        and hasattr(model, "latent_dim")
+        and not getattr(model, "num_classes", None)
+    )
+
+
+def carried_by_code(model: Any, split: Any) -> dict[str, list[float]]:
+    """What each entry of a code carries: the share of its variance that the label, or the ink, explains.
+
+    Of the label that is η², the variance of the labels' means over the variance of all; of the ink, the sum
+    of an image's entries, the squared correlation. 0 is nothing, 1 is that the entry tells nothing else.
+
+    Args:
+        model: One that has a code, as `has_code` tells.
+        split: Images and their labels; those of -1 are passed over.
+    """
+    import torch
+
+    known = split.y >= 0
+    x, y = split.x[known][:PROBE_ITEMS], split.y[known][:PROBE_ITEMS]
+    with torch.no_grad():
+        codes = model.encode(x).mean.double().cpu()
+    codes = codes - codes.mean(0)
+    total = codes.square().mean(0).clamp(min=1e-12)
+    by_label = torch.zeros_like(total)
+    for label in y.unique():
+        members = codes[y == label]
+        by_label += len(members) / len(codes) * members.mean(0).square()
+    ink = x.flatten(1).double().sum(1)
+    ink = (ink - ink.mean()) / ink.std(correction=0).clamp(min=1e-12)
+    by_ink = (codes * ink[:, None]).mean(0).square()
+    return {"label": (by_label / total).tolist(), "ink": (by_ink / total).tolist()}
 
 
 def _accuracy(model: "GenerativeModel", split: Any) -> float:
@@ -233,7 +333,7 @@ def _classifier_alone(dataset: "Dataset", config: dict[str, Any]) -> float:
     model = build_model(config)
     known = dataset.train.y >= 0
     fit = {**config["fit"], "batch_size": min(config["fit"]["batch_size"], int(known.sum()))}
-    with _one_process(), quiet_lightning():
+    with one_process(), quiet_lightning():
         inference.fit(
             inference.CrossEntropy(model.classify),
             (dataset.train.x[known], dataset.train.y[known]),
@@ -261,7 +361,7 @@ def quiet_lightning() -> Iterator[None]:
 
 
 @contextmanager
-def _one_process() -> Iterator[None]:
+def one_process() -> Iterator[None]:
     """`fit` takes a process that has a local rank for one of several; by now the others have ended."""
     rank = os.environ.pop("LOCAL_RANK", None)
     try:
@@ -304,11 +404,8 @@ def plain_table(*columns: str) -> "Table":
     return table
 
 
-def print_metrics(metrics: dict[str, Any]) -> None:
-    """Prints the figures of ``metrics.json`` as a table."""
-    from rich.console import Console
-
-    test = metrics["test"]
+def _likelihood_rows(test: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows of the table on the likelihood: figure, value, explanation."""
     bound = "≤ " if test["kind"] == "lower bound" else ""
     how = {
         "exact": "exact",
@@ -316,17 +413,31 @@ def print_metrics(metrics: dict[str, Any]) -> None:
         "estimate": f"an estimate{', ' if drawn(test) else ''}{drawn(test)}"
         + (", with an estimated log Z" if "log_z" in test else ""),
     }
+    return [
+        (
+            "-log p(x), nats per item",
+            f"{bound}{test['nats_per_item']:.2f} ± {test['standard_error']:.2f}",
+            how[test["kind"]],
+        ),
+        (
+            "-log p(x), bits per dim",
+            f"{bound}{test['bits_per_dim']:.3f}",
+            "the same in bits per entry of an item",
+        ),
+    ]
+
+
+def print_metrics(metrics: dict[str, Any]) -> None:
+    """Prints the figures of ``metrics.json`` as a table."""
+    from rich.console import Console
+
+    test = metrics["test"]
     table = plain_table("test figure", "value", "")
-    table.add_row(
-        "-log p(x), nats per item",
-        f"{bound}{test['nats_per_item']:.2f} ± {test['standard_error']:.2f}",
-        how[test["kind"]],
-    )
-    table.add_row(
-        "-log p(x), bits per dim",
-        f"{bound}{test['bits_per_dim']:.3f}",
-        "the same in bits per entry of an item",
-    )
+    if test["kind"] == "none":
+        table.add_row("-log p(x)", "none", "the model has no likelihood: its draws are judged")
+    else:
+        for row in _likelihood_rows(test):
+            table.add_row(*row)
     if "log_z" in test:
         from zoo.cli.undirected_figures import likelihood_rows
 
@@ -354,6 +465,15 @@ def print_metrics(metrics: dict[str, Any]) -> None:
             f"{metrics['train']['nats_per_item']:.2f}",
             "what was learnt by heart is the difference",
         )
+    for layer, divergence in enumerate(metrics.get("layers", {}).get("kl", []), start=1):
+        table.add_row(
+            f"KL of z_{layer}, nats", f"{divergence:.2f}", "what this layer of the code tells of an item"
+        )
+    if "samples" in metrics:
+        from zoo.cli.sample_figures import sample_rows
+
+        for row in sample_rows(metrics["samples"]):
+            table.add_row(*row)
     if "inversion" in metrics:
         inversion = metrics["inversion"]
         table.add_row(
@@ -369,6 +489,8 @@ def print_metrics(metrics: dict[str, Any]) -> None:
             "accuracy, from what the model makes of x",
         )
         table.add_row("linear probe, raw", f"{metrics['probe']['raw']:.1%}", "accuracy, from x itself")
+    if "carried" in metrics:
+        table.add_row("entries of the code", *_carried_in_words(metrics["carried"]))
     if "accuracy" in metrics:
         alone, asked = metrics.get("accuracy_classifier_alone"), metrics["generated_as_asked"]
         of_guide = alone is not None
@@ -390,26 +512,35 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     Console(highlight=False).print(table)
 
 
+def _carried_in_words(carried: dict[str, list[float]]) -> tuple[str, str]:
+    """The entry that carries most of the label, and the one that carries most of the ink."""
+    best = {what: max(range(len(shares)), key=shares.__getitem__) for what, shares in carried.items()}
+    said = [
+        f"{carried[what][entry]:.0%} of the variance of z[{entry}] is the {what}'s"
+        for what, entry in best.items()
+    ]
+    return str(len(carried["label"])), ", ".join(said)
+
+
 def report_folds(out: Path) -> None:
     """Writes and prints the ``metrics.json`` of a cross-validation: mean and standard error over folds."""
     run = RunFolder(out)
     folds = [fold.metrics() for fold in run.folds]
     first = folds[0]
-    nats = [fold["test"]["nats_per_item"] for fold in folds]
-    error = statistics.stdev(nats) / math.sqrt(len(nats)) if len(nats) > 1 else math.nan
-    mean = statistics.mean(nats)
+    of_test = {**first["test"], "items": sum(fold["test"]["items"] for fold in folds)}
+    if of_test["kind"] != "none":
+        nats = [fold["test"]["nats_per_item"] for fold in folds]
+        of_test |= {
+            "nats_per_item": statistics.mean(nats),
+            "standard_error": statistics.stdev(nats) / math.sqrt(len(nats)) if len(nats) > 1 else math.nan,
+            "bits_per_dim": statistics.mean(fold["test"]["bits_per_dim"] for fold in folds),
+        }
     metrics = {
         **{name: first.get(name) for name in ("model", "data", "objective", "parameters", "seed", "machine")},
         "folds": len(folds),
         "epochs": max(fold["epochs"] for fold in folds),
         "seconds": round(sum(fold["seconds"] or 0.0 for fold in folds), 1),
-        "test": {
-            **first["test"],
-            "nats_per_item": mean,
-            "standard_error": error,
-            "bits_per_dim": statistics.mean(fold["test"]["bits_per_dim"] for fold in folds),
-            "items": sum(fold["test"]["items"] for fold in folds),
-        },
+        "test": of_test,
         **{
             name: {**first[name], "nats_per_item": statistics.mean(f[name]["nats_per_item"] for f in folds)}
             for name in ("gaussian", "train")
@@ -417,6 +548,19 @@ def report_folds(out: Path) -> None:
         },
         "finished": True,
     }
+    if all("samples" in fold for fold in folds):
+        metrics["samples"] = _mean_of([fold["samples"] for fold in folds])
     run.write_json("metrics.json", metrics)
     say(f"mean over {counted(len(folds), 'fold')}, ± its standard error over them")
     print_metrics(metrics)
+
+
+def _mean_of(figures: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of each number, of dictionaries of the same form."""
+    first = figures[0]
+    return {
+        name: _mean_of([each[name] for each in figures])
+        if isinstance(first[name], dict)
+        else statistics.mean(each[name] for each in figures)
+        for name in first
+    }

@@ -87,6 +87,7 @@ class RunFolder:
         if isinstance(config.get("fit"), dict) and config.get("objective") != "em":
             config["fit"].setdefault("weight_decay", 0.0)  # runs from before there was one had none
             config["fit"].setdefault("momentum", None)
+            config["fit"].setdefault("betas", [0.9, 0.999])
         check_config(config, self.path / "config.json")
         return config
 

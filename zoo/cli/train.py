@@ -252,7 +252,7 @@ def train_one(config: dict[str, Any], dataset: Any, out: Path, runtime: dict[str
         "seed": config["seed"],
         "machine": machine_of(model),
     }
-    notes = getattr(result, "notes", [])
+    notes = result.notes if config["objective"] == "em" else []  # what others have to say, they said at once
     if notes:
         more = f", and the like {counted(len(notes) - 1, 'more time')}" if len(notes) > 1 else ""
         say(f"{notes[0]}{more}")

@@ -82,13 +82,25 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Features of the items ``x``, under the condition where there is one."""
+        return self.head(self._seen(x, condition)).to(x.dtype)
+
+    def with_hidden(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The last hidden layer, for a network that goes on from there, and the features made of it."""
+        *layers, last = self.head
+        hidden = self._seen(x, condition)
+        for layer in layers:
+            hidden = layer(hidden)
+        return hidden.to(x.dtype), last(hidden).to(x.dtype)
+
+    def _seen(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """What the dense layers are given."""
         if self.trunk is None:
             features = x.flatten(-len(self.event_shape))
         else:
             batch_shape = x.shape[: x.dim() - len(self.event_shape)]
             features = self.trunk(x.reshape(-1, *self.event_shape))
             features = features.reshape(*batch_shape, features.shape[-1])
-        return self.head(features if condition is None else _join(features, condition)).to(x.dtype)
+        return features if condition is None else _join(features, condition)
 
 
 class Decoder(nn.Module):
